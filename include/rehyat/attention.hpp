@@ -31,8 +31,8 @@ namespace rehyat {
 /// Nq and Nk may differ (cross-attention). `query_tokens` and `key_tokens`, if not empty, hold the valid tokens of
 /// each batch entry (0 to Nq; 1 to Nk, or 0 where the entry has no query); what lies behind them is neither read nor written.
 struct SoftmaxAttention {
-  TensorView<const float> q, k, v;
-  TensorView<float> out;
+  TensorView<const float> q = {}, k = {}, v = {};
+  TensorView<float> out = {};
   std::optional<float> scale = std::nullopt;
   std::span<const std::int64_t> query_tokens = {};
   std::span<const std::int64_t> key_tokens = {};
@@ -44,8 +44,8 @@ struct SoftmaxAttention {
 /// rest, normalised together. N = T * tokens_per_frame tokens in frame-major order. `frames`, if not empty, holds
 /// the valid frames of each batch entry (0 to T).
 struct HybridAttention {
-  TensorView<const float> q, k, v;
-  TensorView<float> out;
+  TensorView<const float> q = {}, k = {}, v = {};
+  TensorView<float> out = {};
   Chunking chunking = {};
   Direction direction = Direction::causal;
   FeatureMap phi_q = {}, phi_k = {};
@@ -63,8 +63,8 @@ struct HybridAttention {
 /// query's own chunk (SANA-Video's block-causal form); bidirectional: over the clip (Katharopoulos et al., eq. 6).
 /// chunking.overlap_frames must be 0.
 struct LinearAttention {
-  TensorView<const float> q, k, v;
-  TensorView<float> out;
+  TensorView<const float> q = {}, k = {}, v = {};
+  TensorView<float> out = {};
   Chunking chunking = {.tokens_per_frame = 1, .chunk_frames = 1, .overlap_frames = 0};
   Direction direction = Direction::causal;
   FeatureMap phi_q = {}, phi_k = {};
@@ -79,8 +79,8 @@ struct LinearAttention {
 /// Uniform hybrid attention (Attention Surgery, section 3): softmax over every `rate`-th token from token 0 on,
 /// linear attention over the others, for every query. `tokens`, if not empty: valid tokens of each batch entry.
 struct UniformAttention {
-  TensorView<const float> q, k, v;
-  TensorView<float> out;
+  TensorView<const float> q = {}, k = {}, v = {};
+  TensorView<float> out = {};
   std::int64_t rate = 2;  ///< R >= 1; 1 is exact softmax
   FeatureMap phi_q = {}, phi_k = {};
   GivenFeatures given = {};
@@ -94,13 +94,61 @@ struct UniformAttention {
 };
 
 namespace detail {
-template <class P>
-concept OneShotParameters = requires(const P& p) { problem_of(p); };
+inline Problem problem_of(const SoftmaxAttention& p) {
+  return {.schedule = Schedule::softmax,
+          .q = p.q,
+          .k = p.k,
+          .v = p.v,
+          .out = p.out,
+          .scale = p.scale,
+          .query_counts = p.query_tokens,
+          .key_counts = p.key_tokens,
+          .statistics = p.statistics,
+          .report = p.report};
+}
 
-inline Problem problem_of(const SoftmaxAttention& p);
-inline Problem problem_of(const HybridAttention& p);
-inline Problem problem_of(const LinearAttention& p);
-inline Problem problem_of(const UniformAttention& p);
+/// What the operators with linear keys have in common.
+template <class P>
+Problem linear_problem_of(const P& p, Schedule schedule, std::span<const std::int64_t> counts) {
+  return {.schedule = schedule,
+          .q = p.q,
+          .k = p.k,
+          .v = p.v,
+          .out = p.out,
+          .phi_q = p.phi_q,
+          .phi_k = p.phi_k,
+          .given = p.given,
+          .denominator_epsilon = p.denominator_epsilon,
+          .denominator_floor = p.denominator_floor,
+          .query_counts = counts,
+          .key_counts = counts,
+          .statistics = p.statistics,
+          .report = p.report};
+}
+
+inline Problem problem_of(const HybridAttention& p) {
+  Problem problem = linear_problem_of(p, Schedule::hybrid, p.frames);
+  problem.direction = p.direction;
+  problem.chunking = p.chunking;
+  problem.stabilizer = p.stabilizer;
+  problem.scale = p.scale;
+  return problem;
+}
+
+inline Problem problem_of(const LinearAttention& p) {
+  Problem problem = linear_problem_of(p, Schedule::linear, p.frames);
+  problem.direction = p.direction;
+  problem.chunking = p.chunking;
+  return problem;
+}
+
+inline Problem problem_of(const UniformAttention& p) {
+  Problem problem = linear_problem_of(p, Schedule::uniform, p.tokens);
+  problem.rate = p.rate;
+  problem.stabilizer = p.stabilizer;
+  problem.scale = p.scale;
+  return problem;
+}
 }  // namespace detail
 
 /// Bytes of workspace that an operator needs for the given number of executor slots (>= 1), any alignment; or why its

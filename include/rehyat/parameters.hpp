@@ -25,19 +25,19 @@ enum class Stabilizer : std::uint8_t {
 /// denominator views may be left empty (both or none): then numerator and denominator share features. SANA-Video
 /// needs them apart: ReLU features, rotary embedding in the numerator only.
 struct GivenFeatures {
-  TensorView<const float> q;
-  TensorView<const float> k;
-  TensorView<const float> q_denominator;
-  TensorView<const float> k_denominator;
+  TensorView<const float> q = {};
+  TensorView<const float> k = {};
+  TensorView<const float> q_denominator = {};
+  TensorView<const float> k_denominator = {};
 };
 
 /// What a caller needs to merge partial results, per query and head, as views of [batch, token, heads, 1]. Each is
 /// optional (null data). With y the output, y * (row_sum + g * linear_denominator) is the numerator, where g is 1
 /// with Stabilizer::row_max and exp(-row_max) with Stabilizer::none.
 struct QueryStatistics {
-  TensorView<float> row_max;             ///< largest scale * <q, k> of the softmax set, natural units; -inf if it is empty
-  TensorView<float> row_sum;             ///< sum of exp(score - row_max) over the softmax set; 0 if it is empty
-  TensorView<float> linear_denominator;  ///< phi_q . z, unshifted; 0 where there are no linear keys
+  TensorView<float> row_max = {};             ///< largest scale * <q, k> of the softmax set, natural units; -inf if it is empty
+  TensorView<float> row_sum = {};             ///< sum of exp(score - row_max) over the softmax set; 0 if it is empty
+  TensorView<float> linear_denominator = {};  ///< phi_q . z, unshifted; 0 where there are no linear keys
 };
 
 /// The denominators that a call met, after the shift of the stabilizer that it used, before epsilon and floor.

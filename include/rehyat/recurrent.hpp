@@ -41,8 +41,8 @@ struct RecurrentConfig {
 /// empty, holds each entry's frames of this chunk; an entry with 0 frames sits this chunk out. commit() reads k, v
 /// and the key features only; peek() and step() read all and write out.
 struct RecurrentChunk {
-  TensorView<const float> q, k, v;
-  TensorView<float> out;
+  TensorView<const float> q = {}, k = {}, v = {};
+  TensorView<float> out = {};
   GivenFeatures given = {};
   std::span<const std::int64_t> frames = {};
   QueryStatistics statistics = {};

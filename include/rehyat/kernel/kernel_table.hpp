@@ -57,16 +57,16 @@ constexpr std::int64_t sums_size(const Dims& d) {
 /// Attention of some query blocks over softmax keys and sums, joined: SPEC of one task of the attend primitive.
 /// Block i of the task's heads is block i % blocks of head first_head + i / blocks, blocks = ceil(query_count / query_block).
 struct AttendTask {
-  Dims dims;
-  Rows<const float> q;
-  Rows<const float> given;              ///< phi_q.kind == given: the features
-  Rows<const float> given_denominator;  ///< null data: the same as `given`
-  Rows<float> out;
-  Rows<float> row_max, row_sum, linear_denominator;  ///< each with null data if not asked for
+  Dims dims = {};
+  Rows<const float> q = {};
+  Rows<const float> given = {};              ///< phi_q.kind == given: the features
+  Rows<const float> given_denominator = {};  ///< null data: the same as `given`
+  Rows<float> out = {};
+  Rows<float> row_max = {}, row_sum = {}, linear_denominator = {};  ///< each with null data if not asked for
   std::int64_t query_count = 0;
   std::int64_t first_head = 0;
   std::int64_t first_block = 0, end_block = 0;
-  KeyRange softmax[2];
+  KeyRange softmax[2] = {};
   int num_softmax = 0;
   const float* sums = nullptr;  ///< null: no linear keys
   const FeatureMap* phi_q = nullptr;
@@ -79,7 +79,7 @@ struct AttendTask {
 
 /// sums = sum over `count` keys of (phi_k(k) v^T, phi_k(k)): one task of the absorb primitive.
 struct AbsorbTask {
-  Dims dims;
+  Dims dims = {};
   const float* k = nullptr;  ///< what phi_k reads: keys, or given features
   std::int64_t k_stride = 0;
   const float* k_denominator = nullptr;  ///< given features of the denominator, or null

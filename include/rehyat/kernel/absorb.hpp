@@ -1,0 +1,163 @@
+#pragma once
+// The absorb primitive: sums of phi_k(k) v^T and phi_k(k) over keys (ReHyAt, eq. 10), and the adding up of such sums.
+
+#include "rehyat/kernel/features.hpp"
+
+REHYAT_BEGIN_ISA_NAMESPACE
+
+struct AbsorbScratch {
+  float* features;  ///< [feature_dim][absorb_block]
+  float* values;    ///< [absorb_block][padded value_dim], where V cannot be read where it lies
+  float* buffers;   ///< 2 x [widest_layer][query_block]
+  int64_t size;
+
+  static AbsorbScratch lay_out(const Dims& d, float* base) {
+    AbsorbScratch s{};
+    int64_t used = 0;
+    const auto take = [&](int64_t floats) {
+      float* p = base == nullptr ? nullptr : base + used;
+      used += (floats + 15) / 16 * 16;
+      return p;
+    };
+    s.features = take(d.feature_dim * absorb_block);
+    s.values = take(absorb_block * padded(d.value_dim));
+    s.buffers = take(2 * d.widest_layer * query_block);
+    s.size = used;
+    return s;
+  }
+};
+
+/// features[f][i] = phi_k of keys first .. first + count - 1, stride absorb_block.
+inline void absorb_features(float* features, const AbsorbTask& task, SourceRows source, int64_t first, int64_t count,
+                            float* buffers) {
+  for (int64_t i = 0; i < count; i += query_block) {
+    const int64_t n = count - i < query_block ? count - i : query_block;
+    for_vectors((n + V::lanes - 1) / V::lanes, [&]<int C>() {
+      feature_block<C>(features + i, absorb_block, *task.phi_k, task.head, source, first + i, n, task.dims.feature_dim,
+                       task.dims.widest_layer, buffers);
+    });
+  }
+}
+
+/// z[f] += sum over tokens of features[f][token].
+inline void add_feature_sums(float* z, const float* features, int64_t feature_dim, int64_t tokens) {
+  for (int64_t f = 0; f < feature_dim; ++f) {
+    const float* row = features + f * absorb_block;
+    V sum = V::broadcast(0.0f);
+    int64_t i = 0;
+    for (; i + V::lanes <= tokens; i += V::lanes) sum = sum + V::load(row + i);
+    float lanes[V::lanes];
+    sum.store(lanes);
+    float total = 0.0f;
+    for (int l = 0; l < V::lanes; ++l) total += lanes[l];
+    for (; i < tokens; ++i) total += row[i];
+    z[f] += total;
+  }
+}
+
+/// A[f][d] += sum over tokens of features[f][token] * values[token][d] for `columns` columns (a multiple of the lanes). A token
+/// block is summed from zero in registers, so the rounding error grows with the number of blocks, not of tokens.
+inline void add_outer_products(float* sums, int64_t sums_stride, const float* features, int64_t feature_dim,
+                               const float* values, int64_t values_stride, int64_t columns, int64_t tokens) {
+  const RowsInMemory rows{features, absorb_block};
+  for (int64_t d = 0; d < columns;) {
+    const int64_t left = (columns - d) / V::lanes;
+    const int64_t vectors = left < TileShape::vectors ? left : TileShape::vectors;
+    for_vectors(vectors, [&]<int C>() {
+      for_row_strips(feature_dim, [&]<int R>(int64_t f) {
+        RegisterTile<R, C> tile;
+        tile.clear();
+        tile.multiply_add(rows, f, values + d, values_stride, tokens);
+        float* to = sums + f * sums_stride + d;
+        REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+          REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+            float* p = to + r * sums_stride + c * V::lanes;
+            (V::load(p) + tile.at[r][c]).store(p);
+          }
+        }
+      });
+    });
+    d += vectors * V::lanes;
+  }
+}
+
+/// The absorb primitive.
+inline void absorb(const AbsorbTask& task) {
+  const Dims& d = task.dims;
+  const AbsorbScratch s = AbsorbScratch::lay_out(d, task.scratch);
+  const bool given = task.phi_k->kind == FeatureMap::Kind::given;
+  const int64_t source_dim = given ? d.feature_dim : d.head_dim;
+  const SourceRows keys{task.k, task.k_stride, source_dim, task.skip_rate};
+  const SourceRows denominator_keys{task.k_denominator, task.k_denominator_stride, source_dim, task.skip_rate};
+  const SourceRows values{task.v, task.v_stride, d.value_dim, task.skip_rate};
+  const bool in_place = task.skip_rate == 0 && d.value_dim % V::lanes == 0;
+  const int64_t row = padded(d.value_dim);
+  float* z = task.sums + d.feature_dim * row;
+  __builtin_memset(task.sums, 0, static_cast<std::size_t>(sums_size(d)) * sizeof(float));
+  for (int64_t i = 0; i < task.count; i += absorb_block) {
+    const int64_t first = task.first + i;
+    const int64_t count = task.count - i < absorb_block ? task.count - i : absorb_block;
+    if (task.k_denominator != nullptr) {
+      absorb_features(s.features, task, denominator_keys, first, count, s.buffers);
+      add_feature_sums(z, s.features, d.feature_dim, count);
+    }
+    absorb_features(s.features, task, keys, first, count, s.buffers);
+    if (task.k_denominator == nullptr) add_feature_sums(z, s.features, d.feature_dim, count);
+    if (in_place) {
+      add_outer_products(task.sums, row, s.features, d.feature_dim, values.row(first), values.stride, d.value_dim, count);
+    } else {
+      copy_padded(s.values, row, values, first, count);
+      add_outer_products(task.sums, row, s.features, d.feature_dim, s.values, row, row, count);
+    }
+  }
+}
+
+/// An unevaluated sum of two floats: what the state keeps of an element, so that a long video loses nothing.
+struct Pair {
+  V hi, lo;
+
+  /// Adds x exactly to hi (Knuth's two-sum), keeps the error in lo, then makes hi the rounded sum of both again.
+  REHYAT_INLINE void add(V x) {
+    const V s = hi + x;
+    const V x_part = s - hi;
+    const V error = (hi - (s - x_part)) + (x - x_part);
+    lo = lo + error;
+    hi = s + lo;
+    lo = lo - (hi - s);
+  }
+};
+
+/// Adds the sums of several absorb tasks to a state's.
+inline void fold(const FoldTask& task) {
+  const V zero = V::broadcast(0.0f);
+  for (int64_t i = task.begin; i < task.end; i += V::lanes) {
+    Pair sum{zero, zero};
+    if (task.hi_in != nullptr) sum = {V::load(task.hi_in + i), V::load(task.lo_in + i)};
+    for (int64_t p = 0; p < task.num_parts; ++p) sum.add(V::load(task.parts + p * task.part_stride + i));
+    sum.hi.store(task.hi + i);
+    sum.lo.store(task.lo + i);
+  }
+}
+
+/// Prefix and suffix sums over the segments of a clip, joined per chunk.
+inline void scan(const ScanTask& task) {
+  const V zero = V::broadcast(0.0f);
+  for (int64_t i = task.begin; i < task.end; i += V::lanes) {
+    const auto segment = [&](int64_t s) { return V::load(task.segments + s * task.stride + i); };
+    Pair after{zero, zero};
+    for (int64_t t = task.num_chunks - 1; t >= 0; --t) {
+      after.hi.store(task.out + t * task.stride + i);
+      after.add(segment(2 * t + 1));
+      after.add(segment(2 * t));
+    }
+    Pair before{zero, zero};
+    int64_t next = 0;
+    for (int64_t t = 0; t < task.num_chunks; ++t) {
+      for (; next < 2 * (t - task.whole_chunks) - task.odd; ++next) before.add(segment(next));
+      float* out = task.out + t * task.stride + i;
+      (before.hi + V::load(out)).store(out);
+    }
+  }
+}
+
+REHYAT_END_ISA_NAMESPACE

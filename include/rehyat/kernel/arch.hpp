@@ -1,0 +1,222 @@
+#pragma once
+// The instruction set of this translation unit, and one vector of float of it.
+
+#include <cstdint>
+
+#include "rehyat/config.hpp"
+#include "rehyat/kernel/kernel_table.hpp"
+
+// The ISA follows the flags of the unit; a unit that is to be something simpler (scalar kernels on a machine whose
+// baseline has SIMD) defines REHYAT_KERNEL_ISA_SCALAR.
+#if defined(REHYAT_KERNEL_ISA_SCALAR)
+#define REHYAT_ISA scalar
+#elif defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && defined(__AVX512CD__)
+#define REHYAT_ISA avx512
+#define REHYAT_KERNEL_ISA_AVX512
+#elif defined(__AVX2__) && defined(__FMA__)
+#define REHYAT_ISA avx2
+#define REHYAT_KERNEL_ISA_AVX2
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+#define REHYAT_ISA neon
+#define REHYAT_KERNEL_ISA_NEON
+#else
+#define REHYAT_ISA scalar
+#define REHYAT_KERNEL_ISA_SCALAR
+#endif
+
+#ifndef REHYAT_KERNEL_ISA_SCALAR
+#include <xsimd/xsimd.hpp>
+#endif
+
+// Loops over the rows and vectors of a register tile: unrolled whole, or the tile goes to memory.
+#if defined(__clang__)
+#define REHYAT_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define REHYAT_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+// Everything that is compiled once per ISA is in an inline namespace of that name, so that two units with
+// different flags in one program never share a symbol.
+#define REHYAT_BEGIN_ISA_NAMESPACE \
+  namespace rehyat::kernel {       \
+  inline namespace REHYAT_ISA {
+#define REHYAT_END_ISA_NAMESPACE \
+  }                              \
+  }
+
+REHYAT_BEGIN_ISA_NAMESPACE
+
+using std::int64_t;
+
+/// One vector of `lanes` floats. `fma` rounds once wherever the ISA has it; max and min return b if either is NaN;
+/// `less` is false for NaN. The members beyond xsimd's are those whose meaning xsimd leaves to its version.
+template <class Arch>
+struct Vec;
+
+#ifndef REHYAT_KERNEL_ISA_SCALAR
+
+/// What xsimd does the same in every version.
+template <class Arch>
+struct BatchVec {
+  using Batch = xsimd::batch<float, Arch>;
+  using Mask = typename Batch::batch_bool_type;
+  static constexpr int lanes = static_cast<int>(Batch::size);
+
+  Batch b;
+
+  static REHYAT_INLINE Vec<Arch> load(const float* p) { return {{Batch::load_unaligned(p)}}; }
+  static REHYAT_INLINE Vec<Arch> broadcast(float x) { return {{Batch(x)}}; }
+  REHYAT_INLINE void store(float* p) const { b.store_unaligned(p); }
+
+  friend REHYAT_INLINE Vec<Arch> operator+(Vec<Arch> x, Vec<Arch> y) { return {{x.b + y.b}}; }
+  friend REHYAT_INLINE Vec<Arch> operator-(Vec<Arch> x, Vec<Arch> y) { return {{x.b - y.b}}; }
+  friend REHYAT_INLINE Vec<Arch> operator*(Vec<Arch> x, Vec<Arch> y) { return {{x.b * y.b}}; }
+  friend REHYAT_INLINE Vec<Arch> operator/(Vec<Arch> x, Vec<Arch> y) { return {{x.b / y.b}}; }
+  friend REHYAT_INLINE Vec<Arch> abs(Vec<Arch> x) { return {{xsimd::abs(x.b)}}; }
+  friend REHYAT_INLINE Mask less(Vec<Arch> x, Vec<Arch> y) { return x.b < y.b; }
+  friend REHYAT_INLINE Vec<Arch> select(Mask m, Vec<Arch> yes, Vec<Arch> no) {
+    return {{xsimd::select(m, yes.b, no.b)}};
+  }
+  static REHYAT_INLINE bool any(Mask m) { return xsimd::any(m); }
+  friend REHYAT_INLINE bool any_nan(Vec<Arch> x) { return xsimd::any(x.b != x.b); }
+};
+
+#endif
+
+#if defined(REHYAT_KERNEL_ISA_AVX512)
+
+using NativeArch = xsimd::avx512bw;
+inline constexpr Isa native_isa = Isa::avx512;
+
+template <>
+struct Vec<xsimd::avx512bw> : BatchVec<xsimd::avx512bw> {
+  // xsimd 8.1 has no AVX-512 fma: x * y + z, which Clang leaves as two instructions
+  friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {{Batch(_mm512_fmadd_ps(x.b, y.b, z.b))}}; }
+  // the forms without a mask are built on an undefined vector, of which GCC 12 warns wherever they are inlined; a
+  // full mask costs nothing
+  static constexpr __mmask16 all = 0xffff;
+  friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(_mm512_maskz_max_ps(all, x.b, y.b))}}; }
+  friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(_mm512_maskz_min_ps(all, x.b, y.b))}}; }
+  /// x - rint(x), in [-1/2, 1/2].
+  friend REHYAT_INLINE Vec fraction(Vec x) {
+    return {{Batch(_mm512_maskz_reduce_ps(all, x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))}};
+  }
+  friend REHYAT_INLINE Vec round_nearest(Vec x) {
+    return {{Batch(_mm512_maskz_roundscale_ps(all, x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))}};
+  }
+  /// x * 2^n for integral n, and 0 where `gate` < `limit`.
+  friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
+    const __mmask16 keep = _mm512_cmp_ps_mask(gate.b, limit.b, _CMP_NLT_UQ);
+    return {{Batch(_mm512_maskz_scalef_ps(keep, x.b, n.b))}};
+  }
+};
+
+#elif defined(REHYAT_KERNEL_ISA_AVX2)
+
+using NativeArch = xsimd::fma3<xsimd::avx2>;
+inline constexpr Isa native_isa = Isa::avx2;
+
+template <>
+struct Vec<NativeArch> : BatchVec<NativeArch> {
+  friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {{Batch(_mm256_fmadd_ps(x.b, y.b, z.b))}}; }
+  friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(_mm256_max_ps(x.b, y.b))}}; }
+  friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(_mm256_min_ps(x.b, y.b))}}; }
+  friend REHYAT_INLINE Vec round_nearest(Vec x) {
+    return {{Batch(_mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))}};
+  }
+  friend REHYAT_INLINE Vec fraction(Vec x) { return x - round_nearest(x); }
+  friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
+    const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.b), _mm256_set1_epi32(127));
+    const Vec power{{Batch(_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)))}};
+    const __m256 keep = _mm256_cmp_ps(gate.b, limit.b, _CMP_NLT_UQ);
+    return {{Batch(_mm256_and_ps(keep, (x * power).b))}};
+  }
+};
+
+#elif defined(REHYAT_KERNEL_ISA_NEON)
+
+using NativeArch = xsimd::neon64;
+inline constexpr Isa native_isa = Isa::neon;
+
+template <>
+struct Vec<xsimd::neon64> : BatchVec<xsimd::neon64> {
+  friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {{Batch(vfmaq_f32(z.b, x.b, y.b))}}; }
+  friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(vbslq_f32(vcgtq_f32(x.b, y.b), x.b, y.b))}}; }
+  friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(vbslq_f32(vcltq_f32(x.b, y.b), x.b, y.b))}}; }
+  friend REHYAT_INLINE Vec round_nearest(Vec x) { return {{Batch(vrndnq_f32(x.b))}}; }
+  friend REHYAT_INLINE Vec fraction(Vec x) { return x - round_nearest(x); }
+  friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
+    const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(n.b), vdupq_n_s32(127));
+    const Vec power{{Batch(vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)))}};
+    const uint32x4_t drop = vcltq_f32(gate.b, limit.b);
+    return {{Batch(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32((x * power).b), drop)))}};
+  }
+};
+
+#else
+
+/// Tag of the portable kernels, one float a vector: what runs where nothing else does, and what others are tested against.
+struct Scalar {};
+using NativeArch = Scalar;
+inline constexpr Isa native_isa = Isa::scalar;
+
+template <>
+struct Vec<Scalar> {
+  using Mask = bool;
+  static constexpr int lanes = 1;
+
+  float b;
+
+  static REHYAT_INLINE Vec load(const float* p) { return {*p}; }
+  static REHYAT_INLINE Vec broadcast(float x) { return {x}; }
+  REHYAT_INLINE void store(float* p) const { *p = b; }
+
+  friend REHYAT_INLINE Vec operator+(Vec x, Vec y) { return {x.b + y.b}; }
+  friend REHYAT_INLINE Vec operator-(Vec x, Vec y) { return {x.b - y.b}; }
+  friend REHYAT_INLINE Vec operator*(Vec x, Vec y) { return {product(x.b, y.b)}; }
+  friend REHYAT_INLINE Vec operator/(Vec x, Vec y) { return {x.b / y.b}; }
+  friend REHYAT_INLINE Vec abs(Vec x) { return {__builtin_fabsf(x.b)}; }
+  friend REHYAT_INLINE Mask less(Vec x, Vec y) { return x.b < y.b; }
+  friend REHYAT_INLINE Vec select(Mask m, Vec yes, Vec no) { return m ? yes : no; }
+  static REHYAT_INLINE bool any(Mask m) { return m; }
+  friend REHYAT_INLINE bool any_nan(Vec x) { return x.b != x.b; }
+
+  /// Two roundings everywhere: a library call would be needed for one where the baseline has no instruction.
+  friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {product(x.b, y.b) + z.b}; }
+  friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {x.b > y.b ? x.b : y.b}; }
+  friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {x.b < y.b ? x.b : y.b}; }
+  /// Adding 1.5 * 2^23 leaves no bits for a fraction; from 2^22 on there is none worth keeping (callers clamp or drop).
+  friend REHYAT_INLINE Vec round_nearest(Vec x) {
+    const float shifted = x.b + 12582912.0f;
+    return {shifted - 12582912.0f};
+  }
+  friend REHYAT_INLINE Vec fraction(Vec x) { return x - round_nearest(x); }
+  friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
+    if (gate.b < limit.b) return {0.0f};
+    if (n.b != n.b) return n;
+    const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<std::int32_t>(n.b) + 127) << 23;
+    float power;
+    __builtin_memcpy(&power, &bits, sizeof power);
+    return x * Vec{power};
+  }
+
+ private:
+  /// A product that no compiler may fuse with a later addition, so that the bits do not depend on its flags.
+  static REHYAT_INLINE float product(float x, float y) {
+    float p = x * y;
+#if defined(__FMA__)
+    __asm__("" : "+x"(p));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(p));
+#endif
+    return p;
+  }
+};
+
+#endif
+
+inline constexpr float infinity = __builtin_inff();
+inline constexpr float quiet_nan = __builtin_nanf("");
+inline constexpr float lowest = -3.40282346638528859812e+38f;  ///< of the finite ones
+
+REHYAT_END_ISA_NAMESPACE

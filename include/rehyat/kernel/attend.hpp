@@ -1,0 +1,283 @@
+#pragma once
+// The attend primitive: softmax over key ranges, joined with the linear read of the sums (ReHyAt, eq. 5 to 9).
+
+#include "rehyat/kernel/features.hpp"
+#include "rehyat/kernel/join.hpp"
+#include "rehyat/kernel/online_softmax.hpp"
+
+REHYAT_BEGIN_ISA_NAMESPACE
+
+inline constexpr float ln2 = 0.693147180559945309f;
+
+/// The scratch of one task: arrays per query block of the group, then what the blocks share.
+struct AttendScratch {
+  float* queries;      ///< per block: Q^T [head_dim][query_block], scaled
+  float* out;          ///< per block: out^T [value_dim][query_block], not yet normalised
+  float* max;          ///< per block
+  float* sum;          ///< per block
+  float* weights;      ///< [key_block][query_block]
+  float* features;     ///< [feature_dim][query_block]
+  float* buffers;      ///< 2 x [widest_layer][query_block]
+  float* linear;       ///< [value_dim][query_block], Stabilizer::none only
+  int64_t size;
+
+  static AttendScratch lay_out(const Dims& d, int64_t blocks, float* base) {
+    AttendScratch s{};
+    int64_t used = 0;
+    const auto take = [&](int64_t rows) {
+      float* p = base == nullptr ? nullptr : base + used;
+      used += (rows * query_block + 15) / 16 * 16;
+      return p;
+    };
+    s.queries = take(blocks * d.head_dim);
+    s.out = take(blocks * d.value_dim);
+    s.max = take(blocks);
+    s.sum = take(blocks);
+    s.weights = take(key_block);
+    s.features = take(d.feature_dim);
+    s.buffers = take(2 * d.widest_layer);
+    s.linear = take(d.feature_dim == 0 ? 0 : d.value_dim);
+    s.size = used;
+    return s;
+  }
+};
+
+/// One query block of a task: which queries, and where its running results are.
+struct QueryBlock {
+  int64_t head;
+  int64_t first;  ///< query
+  int64_t count;
+  float* queries;
+  float* out;
+  OnlineSoftmax softmax;
+};
+
+inline QueryBlock query_block_at(const AttendTask& task, const AttendScratch& s, int64_t block) {
+  const int64_t per_head = (task.query_count + query_block - 1) / query_block;
+  const int64_t index = block - task.first_block;
+  const int64_t first = block % per_head * query_block;
+  const int64_t rest = task.query_count - first;
+  return {.head = task.first_head + block / per_head,
+          .first = first,
+          .count = rest < query_block ? rest : query_block,
+          .queries = s.queries + index * task.dims.head_dim * query_block,
+          .out = s.out + index * task.dims.value_dim * query_block,
+          .softmax = {.running_max = s.max + index * query_block, .running_sum = s.sum + index * query_block}};
+}
+
+REHYAT_INLINE int64_t vectors_of(const QueryBlock& block) { return (block.count + V::lanes - 1) / V::lanes; }
+
+inline SourceRows rows_of(Rows<const float> rows, int64_t head, int64_t dim) {
+  return {.data = rows.data + head * rows.head_stride, .stride = rows.token_stride, .dim = dim};
+}
+
+inline void start_block(const AttendTask& task, const QueryBlock& b) {
+  const int64_t width = vectors_of(b) * V::lanes;
+  if (task.num_softmax > 0) {
+    pack_transposed(b.queries, width, width, rows_of(task.q, b.head, task.dims.head_dim), b.first, b.count,
+                    task.score_scale);
+  }
+  __builtin_memset(b.out, 0, static_cast<std::size_t>(task.dims.value_dim * width) * sizeof(float));
+  OnlineSoftmax softmax = b.softmax;
+  softmax.start();
+}
+
+/// scores[key][query] = <k, q>, C vectors a row, and their range.
+template <int C>
+inline void score_block(float* scores, BlockRange& range, const float* queries, int64_t head_dim, const KeyRange& keys) {
+  constexpr int64_t width = C * V::lanes;
+  Lanes<C> top, bottom;
+  REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+    top[c] = V::broadcast(-infinity);
+    bottom[c] = V::broadcast(infinity);
+    top[c].store(range.max + c * V::lanes);
+    bottom[c].store(range.min + c * V::lanes);
+  }
+  const RowsInMemory k{keys.k, keys.k_stride};
+  for_row_strips(keys.count, [&]<int R>(int64_t key) {
+    RegisterTile<R, C> tile;
+    tile.clear();
+    tile.multiply_add(k, key, queries, width, head_dim);
+    REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+      V high = V::load(range.max + c * V::lanes), low = V::load(range.min + c * V::lanes);
+      REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+        high = max(high, tile.at[r][c]);
+        low = min(low, tile.at[r][c]);
+      }
+      high.store(range.max + c * V::lanes);
+      low.store(range.min + c * V::lanes);
+    }
+    tile.store(scores + key * width, width);
+  });
+}
+
+/// An infinite key gives scores of -inf, hence weights of 0, to some queries; it must reach them all the same. A score
+/// of -inf from finite factors that overflowed keeps its weight of 0.
+template <int C>
+[[gnu::noinline]] inline void poison_infinite_keys(float* scores, int64_t head_dim, const KeyRange& keys) {
+  for (int64_t key = 0; key < keys.count; ++key) {
+    if (is_finite(keys.k + key * keys.k_stride, head_dim)) continue;
+    for (int c = 0; c < C; ++c) V::broadcast(quiet_nan).store(scores + (key * C + c) * V::lanes);
+  }
+}
+
+/// Scores, softmax and values of one query block over one key block.
+template <int C>
+inline void softmax_step(const AttendTask& task, const QueryBlock& b, const KeyRange& keys, float* weights) {
+  BlockRange range;
+  score_block<C>(weights, range, b.queries, task.dims.head_dim, keys);
+  bool any_infinite = false;
+  for (int c = 0; c < C; ++c) {
+    any_infinite = any_infinite || V::any(less(V::load(range.min + c * V::lanes), V::broadcast(lowest)));
+  }
+  if (any_infinite) poison_infinite_keys<C>(weights, task.dims.head_dim, keys);
+  float rescale[query_block];
+  OnlineSoftmax softmax = b.softmax;
+  softmax.add_block<C>(weights, keys.count, range, rescale);
+  accumulate<C>(b.out, task.dims.value_dim, rescale, ColumnsInMemory{keys.v, keys.v_stride}, weights, C * V::lanes,
+                keys.count);
+}
+
+/// denominator[lane] = sum over f of z[f] * features[f][lane]; four partial sums, joined in a fixed order.
+template <int C>
+inline void linear_denominator(float* denominator, const float* z, const float* features, int64_t feature_dim) {
+  constexpr int64_t width = C * V::lanes;
+  Lanes<C> sum[4];
+  REHYAT_UNROLL for (int j = 0; j < 4; ++j) {
+    REHYAT_UNROLL for (int c = 0; c < C; ++c) sum[j][c] = V::broadcast(0.0f);
+  }
+  // z is padded with zeros to a multiple of 16, the features are not: the rest goes to the first sum
+  int64_t f = 0;
+  for (; f + 4 <= feature_dim; f += 4) {
+    REHYAT_UNROLL for (int j = 0; j < 4; ++j) {
+      const V weight = V::broadcast(z[f + j]);
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+        sum[j][c] = fma(weight, V::load(features + (f + j) * width + c * V::lanes), sum[j][c]);
+      }
+    }
+  }
+  for (; f < feature_dim; ++f) {
+    const V weight = V::broadcast(z[f]);
+    REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+      sum[0][c] = fma(weight, V::load(features + f * width + c * V::lanes), sum[0][c]);
+    }
+  }
+  REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+    ((sum[0][c] + sum[1][c]) + (sum[2][c] + sum[3][c])).store(denominator + c * V::lanes);
+  }
+}
+
+/// phi_q(q) . z into `denominator`; phi_q(q) of the numerator is left in scratch.
+template <int C>
+inline void read_features(const AttendTask& task, const QueryBlock& b, const AttendScratch& s, float* denominator) {
+  constexpr int64_t width = C * V::lanes;
+  const Dims& d = task.dims;
+  const float* z = task.sums + d.feature_dim * padded(d.value_dim);
+  const bool given = task.phi_q->kind == FeatureMap::Kind::given;
+  const bool separate = given && task.given_denominator.data != nullptr;
+  const auto features = [&](Rows<const float> rows, int64_t dim) {
+    feature_block<C>(s.features, width, *task.phi_q, b.head, rows_of(rows, b.head, dim), b.first, b.count, d.feature_dim,
+                     d.widest_layer, s.buffers);
+  };
+  if (separate) {
+    features(task.given_denominator, d.feature_dim);
+    linear_denominator<C>(denominator, z, s.features, d.feature_dim);
+  }
+  features(given ? task.given : task.q, given ? d.feature_dim : d.head_dim);
+  if (!separate) linear_denominator<C>(denominator, z, s.features, d.feature_dim);
+}
+
+/// Adds the linear branch to numerators and denominators of the block. `denominator` holds the softmax sums.
+template <int C>
+inline void join_linear(const AttendTask& task, const QueryBlock& b, const AttendScratch& s, const float* linear,
+                        float* denominator) {
+  constexpr int64_t width = C * V::lanes;
+  const Dims& d = task.dims;
+  const ColumnsInMemory sums{task.sums, padded(d.value_dim)};
+  float ones[query_block];
+  for (int64_t i = 0; i < width; ++i) ones[i] = 1.0f;
+  if (task.stabilizer == Stabilizer::row_max || task.num_softmax == 0) {
+    accumulate<C>(b.out, d.value_dim, ones, sums, s.features, width, d.feature_dim);
+    for (int c = 0; c < C; ++c) {
+      (V::load(denominator + c * V::lanes) + V::load(linear + c * V::lanes)).store(denominator + c * V::lanes);
+    }
+    return;
+  }
+  __builtin_memset(s.linear, 0, static_cast<std::size_t>(d.value_dim * width) * sizeof(float));
+  accumulate<C>(s.linear, d.value_dim, ones, sums, s.features, width, d.feature_dim);
+  float largest[query_block];
+  largest_finite<C>(largest, s.linear, d.value_dim, linear);
+  BranchScales scales;
+  common_shift<C>(scales, b.softmax.running_max, largest);
+  const auto join = [&](float* softmax_row, const float* linear_row) {
+    REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+      const int i = c * V::lanes;
+      const V scaled = V::load(linear_row + i) * V::load(scales.linear_first + i) * V::load(scales.linear_second + i);
+      fma(V::load(softmax_row + i), V::load(scales.softmax + i), scaled).store(softmax_row + i);
+    }
+  };
+  for (int64_t r = 0; r < d.value_dim; ++r) join(b.out + r * width, s.linear + r * width);
+  join(denominator, linear);
+}
+
+inline void write_statistic(Rows<float> rows, const QueryBlock& b, const float* values, float factor) {
+  if (rows.data == nullptr) return;
+  float* to = rows.data + b.head * rows.head_stride + b.first * rows.token_stride;
+  for (int64_t i = 0; i < b.count; ++i) to[i * rows.token_stride] = values[i] * factor;
+}
+
+/// Joins, normalises and writes a block whose softmax keys have all been seen.
+template <int C>
+inline void finish_block(const AttendTask& task, const QueryBlock& b, const AttendScratch& s) {
+  constexpr int64_t width = C * V::lanes;
+  float denominator[query_block], linear[query_block] = {};
+  for (int c = 0; c < C; ++c) {
+    const int i = c * V::lanes;
+    const V max = V::load(b.softmax.running_max + i);
+    const V sum = V::load(b.softmax.running_sum + i);
+    // max - max is NaN where all scores were -inf; without softmax keys there is no maximum to speak of
+    (task.num_softmax > 0 ? sum + (max - max) : sum).store(denominator + i);
+  }
+  write_statistic(task.row_max, b, b.softmax.running_max, ln2);
+  write_statistic(task.row_sum, b, denominator, 1.0f);
+  if (task.sums != nullptr) {
+    read_features<C>(task, b, s, linear);
+    join_linear<C>(task, b, s, linear, denominator);
+  }
+  write_statistic(task.linear_denominator, b, linear, 1.0f);
+  report_denominators(*task.report, denominator, b.count);
+  if (task.denominator_epsilon != 0.0f || task.denominator_floor != 0.0f) {
+    guard_denominators(denominator, b.count, task.denominator_epsilon, task.denominator_floor);
+  }
+  divide_rows<C>(b.out, task.dims.value_dim, denominator);
+  float* out = task.out.data + b.head * task.out.head_stride + b.first * task.out.token_stride;
+  for (int64_t i = 0; i < b.count; ++i) {
+    unpack_column(out + i * task.out.token_stride, b.out + i, width, task.dims.value_dim);
+  }
+}
+
+/// The attend primitive. Key blocks outside, query blocks of the group inside: a block of K and V is fetched once for
+/// all of them.
+inline void attend(const AttendTask& task) {
+  const AttendScratch s = AttendScratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch);
+  for (int64_t i = task.first_block; i < task.end_block; ++i) start_block(task, query_block_at(task, s, i));
+  for (int r = 0; r < task.num_softmax; ++r) {
+    const KeyRange& range = task.softmax[r];
+    for (int64_t first = 0; first < range.count; first += key_block) {
+      KeyRange keys = range;
+      keys.k += first * range.k_stride;
+      keys.v += first * range.v_stride;
+      keys.count = range.count - first < key_block ? range.count - first : key_block;
+      for (int64_t i = task.first_block; i < task.end_block; ++i) {
+        const QueryBlock b = query_block_at(task, s, i);
+        for_vectors(vectors_of(b), [&]<int C>() { softmax_step<C>(task, b, keys, s.weights); });
+      }
+    }
+  }
+  for (int64_t i = task.first_block; i < task.end_block; ++i) {
+    const QueryBlock b = query_block_at(task, s, i);
+    for_vectors(vectors_of(b), [&]<int C>() { finish_block<C>(task, b, s); });
+  }
+}
+
+REHYAT_END_ISA_NAMESPACE

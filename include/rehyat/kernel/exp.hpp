@@ -1,0 +1,120 @@
+#pragma once
+// Exponentials of arguments that are not positive, and the activations that rest on them.
+
+#include "rehyat/kernel/arch.hpp"
+
+REHYAT_BEGIN_ISA_NAMESPACE
+
+/// 2^x for x <= 0. Exactly 1 at 0; exactly 0 below -126 (a result there would be subnormal, and slow to multiply
+/// with); NaN stays NaN. 2^x = 2^n 2^r, n = rint(x), |r| <= 1/2; 2^r by a polynomial of degree 6 whose constant term is
+/// exactly 1 (a constant off by half an ulp would be multiplied into the running sums at every key block). Minimax
+/// relative error 2.0e-9, so what remains is rounding: about 1 ulp.
+template <class T>
+REHYAT_INLINE T exp2_nonpositive(T x) {
+  const T r = fraction(x);
+  T p = T::broadcast(0.00015353361959569156f);
+  p = fma(p, r, T::broadcast(0.0013398873852565885f));
+  p = fma(p, r, T::broadcast(0.00961843691766262f));
+  p = fma(p, r, T::broadcast(0.055503323674201965f));
+  p = fma(p, r, T::broadcast(0.24022647738456726f));
+  p = fma(p, r, T::broadcast(0.6931471824645996f));
+  p = fma(p, r, T::broadcast(1.0f));
+  return scale_unless_less(p, x - r, x, T::broadcast(-126.0f));
+}
+
+/// e^x for x <= 0; exactly 1 at 0, 0 below -87.33 (where the result would be subnormal), NaN stays NaN.
+/// x = n ln 2 + r with ln 2 in two parts, then a polynomial of degree 6 (minimax relative error 3.1e-9).
+template <class T>
+REHYAT_INLINE T exp_nonpositive(T x) {
+  const T n = round_nearest(x * T::broadcast(1.44269504088896341f));
+  T r = fma(n, T::broadcast(-0.693145751953125f), x);
+  r = fma(n, T::broadcast(-1.428606765330187e-06f), r);
+  T p = T::broadcast(0.001381461275741458f);
+  p = fma(p, r, T::broadcast(0.008368710055947304f));
+  p = fma(p, r, T::broadcast(0.04166838899254799f));
+  p = fma(p, r, T::broadcast(0.1666652113199234f));
+  p = fma(p, r, T::broadcast(0.4999999403953552f));
+  p = fma(p, r, T::broadcast(1.0f));
+  p = fma(p, r, T::broadcast(1.0f));
+  return scale_unless_less(p, n, x, T::broadcast(-87.33f));
+}
+
+/// max(x, 0); max returns its second argument for NaN.
+template <class T>
+REHYAT_INLINE T relu(T x) {
+  return max(T::broadcast(0.0f), x);
+}
+
+/// x Phi(x), Phi the normal distribution. Phi(-a) = exp(-a^2 / 2) h(a) for a >= 0, h a polynomial of degree 8 in
+/// 1 / (1 + 0.3 a): relative error 1.2e-7, so that gelu keeps its relative accuracy where 1 + erf would cancel.
+template <class T>
+REHYAT_INLINE T gelu(T x) {
+  const T a = abs(x);
+  const T t = T::broadcast(1.0f) / fma(a, T::broadcast(0.3f), T::broadcast(1.0f));
+  T h = T::broadcast(0.03619423881173134f);
+  h = fma(h, t, T::broadcast(-0.15937572717666626f));
+  h = fma(h, t, T::broadcast(0.21011394262313843f));
+  h = fma(h, t, T::broadcast(-0.05716324225068092f));
+  h = fma(h, t, T::broadcast(0.13041425124281738f));
+  h = fma(h, t, T::broadcast(0.0993478000164032f));
+  h = fma(h, t, T::broadcast(0.12084542214870453f));
+  h = fma(h, t, T::broadcast(0.11962327361106873f));
+  h = h * t;
+  const T e = exp_nonpositive(a * (a * T::broadcast(-0.5f)));
+  const T zero = T::broadcast(0.0f);
+  return x * select(less(x, zero), h * e, fma(zero - h, e, T::broadcast(1.0f)));
+}
+
+/// x / (1 + exp(-x)), by exp(-|x|).
+template <class T>
+REHYAT_INLINE T silu(T x) {
+  const T zero = T::broadcast(0.0f), one = T::broadcast(1.0f);
+  const T e = exp_nonpositive(zero - abs(x));
+  return x * (select(less(x, zero), e, one) / (one + e));
+}
+
+/// log(1 + exp(x)) = max(x, 0) + log1p(t), t = exp(-|x|) in [0, 1]; log1p(t) = 2 atanh(u), u = t / (2 + t) <= 1/3,
+/// by an odd polynomial (relative error 1.1e-10): small values keep their relative accuracy, as a nearly silent
+/// linear branch needs.
+template <class T>
+REHYAT_INLINE T softplus(T x) {
+  const T zero = T::broadcast(0.0f);
+  const T t = exp_nonpositive(zero - abs(x));
+  const T u = t / (t + T::broadcast(2.0f));
+  const T w = u * u;
+  T p = T::broadcast(0.12150466442108154f);
+  p = fma(p, w, T::broadcast(0.10713829100131989f));
+  p = fma(p, w, T::broadcast(0.14308442175388336f));
+  p = fma(p, w, T::broadcast(0.19999438524246216f));
+  p = fma(p, w, T::broadcast(0.3333333730697632f));
+  p = fma(p, w, T::broadcast(1.0f));
+  const T twice = u + u;
+  return fma(twice, p, max(zero, x));
+}
+
+/// elu(x) + 1: x + 1 above 0, exp(x) below.
+template <class T>
+REHYAT_INLINE T elu1(T x) {
+  const T zero = T::broadcast(0.0f);
+  return select(less(zero, x), x + T::broadcast(1.0f), exp_nonpositive(min(zero, x)));
+}
+
+template <class T, class F>
+REHYAT_INLINE void transform(float* x, int64_t count, F f) {
+  for (int64_t i = 0; i < count; i += T::lanes) f(T::load(x + i)).store(x + i);
+}
+
+/// Applies an activation to `count` floats, a multiple of the lanes.
+template <class T>
+inline void activate(Activation activation, float* x, int64_t count) {
+  switch (activation) {
+    case Activation::identity: return;
+    case Activation::relu: return transform<T>(x, count, [](T y) { return relu(y); });
+    case Activation::gelu: return transform<T>(x, count, [](T y) { return gelu(y); });
+    case Activation::silu: return transform<T>(x, count, [](T y) { return silu(y); });
+    case Activation::softplus: return transform<T>(x, count, [](T y) { return softplus(y); });
+    case Activation::elu1: return transform<T>(x, count, [](T y) { return elu1(y); });
+  }
+}
+
+REHYAT_END_ISA_NAMESPACE

@@ -1,0 +1,99 @@
+#pragma once
+// The feature map of one block of tokens, tokens in the lanes.
+
+#include "rehyat/kernel/exp.hpp"
+#include "rehyat/kernel/pack.hpp"
+#include "rehyat/kernel/register_tile.hpp"
+
+REHYAT_BEGIN_ISA_NAMESPACE
+
+/// Where one head's weights of a layer start.
+struct LayerWeights {
+  const float* weight;
+  const float* bias;
+  int64_t in_dim, out_dim;
+};
+
+REHYAT_INLINE LayerWeights layer_weights(const FeatureMap& map, int layer, int64_t in_dim, int64_t head) {
+  const DenseLayer& l = map.layers[layer];
+  return {.weight = l.weight + head * l.out_dim * in_dim,
+          .bias = l.bias == nullptr ? nullptr : l.bias + head * l.out_dim,
+          .in_dim = in_dim,
+          .out_dim = l.out_dim};
+}
+
+/// Raises rows [first_row, first_row + rows) of the features to their part's power: part i of `degree`, of `part`
+/// rows each, to i + 1.
+template <int C>
+inline void raise_to_powers(float* features, int64_t stride, int64_t first_row, int64_t rows, int64_t part) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t exponent = (first_row + r) / part + 1;
+    if (exponent == 1) continue;
+    float* row = features + r * stride;
+    for (int c = 0; c < C; ++c) {
+      const V x = V::load(row + c * V::lanes);
+      V y = x;
+      for (int64_t i = 1; i < exponent; ++i) y = y * x;
+      y.store(row + c * V::lanes);
+    }
+  }
+}
+
+/// out[unit][token] = activation(W x + b) for the C vectors of tokens in `in`; with degree > 1 also the powers.
+/// Flops per strip of 8 units: 2 * 8 * in_dim * tokens for 8 * in_dim * 4 bytes of weights, each read once per block.
+template <int C>
+inline void dense_layer(float* out, int64_t out_stride, const float* in, int64_t in_stride, LayerWeights w,
+                        Activation activation, int degree) {
+  const RowsInMemory rows{w.weight, w.in_dim};
+  for_row_strips(w.out_dim, [&]<int R>(int64_t first) {
+    RegisterTile<R, C> tile;
+    tile.clear();
+    if (w.bias != nullptr) {
+      REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+        REHYAT_UNROLL for (int c = 0; c < C; ++c) tile.at[r][c] = V::broadcast(w.bias[first + r]);
+      }
+    }
+    tile.multiply_add(rows, first, in, in_stride, w.in_dim);
+    float* strip = out + first * out_stride;
+    tile.store(strip, out_stride);
+    // the strip is still in L1
+    for (int64_t r = 0; r < R; ++r) activate<V>(activation, strip + r * out_stride, C * V::lanes);
+    if (degree > 1) raise_to_powers<C>(strip, out_stride, first, R, w.out_dim / degree);
+  });
+}
+
+/// out[f * stride + i] = phi(source row first + i)[f] for i < count; lanes up to C vectors hold features of zero.
+/// `buffers` holds two times widest_layer blocks of C vectors. A row with NaN or infinity gives NaN in all its
+/// features: an activation such as relu(-inf) = 0 would hide it.
+template <int C>
+inline void feature_block(float* out, int64_t stride, const FeatureMap& map, int64_t head, SourceRows source, int64_t first,
+                          int64_t count, int64_t feature_dim, int64_t widest_layer, float* buffers) {
+  constexpr int64_t width = C * V::lanes;
+  if (map.kind != FeatureMap::Kind::polynomial) {
+    pack_transposed(out, stride, width, source, first, count, 1.0f);
+    if (map.kind == FeatureMap::Kind::elementwise) {
+      for (int64_t f = 0; f < feature_dim; ++f) activate<V>(map.output_activation, out + f * stride, width);
+    }
+  } else {
+    float* in = buffers;
+    float* next = buffers + widest_layer * width;
+    pack_transposed(in, width, width, source, first, count, 1.0f);
+    int64_t in_dim = source.dim;
+    for (int layer = 0; layer < map.num_layers; ++layer) {
+      const bool last = layer + 1 == map.num_layers;
+      const LayerWeights w = layer_weights(map, layer, in_dim, head);
+      dense_layer<C>(last ? out : next, last ? stride : width, in, width, w,
+                     last ? map.output_activation : map.activation, last ? map.degree : 1);
+      float* const done = in;
+      in = next;
+      next = done;
+      in_dim = w.out_dim;
+    }
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    if (is_finite(source.row(first + i), source.dim)) continue;
+    for (int64_t f = 0; f < feature_dim; ++f) out[f * stride + i] = quiet_nan;
+  }
+}
+
+REHYAT_END_ISA_NAMESPACE
