@@ -11,12 +11,6 @@
 
 namespace rehyat::detail {
 
-/// Groups that the keys of a whole clip are cut into, at most, where they are summed at once (uniform hybrid and
-/// bidirectional linear attention).
-inline constexpr std::int64_t most_clip_groups = 32;
-/// Groups that the keys of one chunk are cut into, at most.
-inline constexpr std::int64_t most_chunk_groups = 8;
-
 /// A checked call of a one-shot operator: grids and memory.
 struct OneShot {
   Problem p = {};

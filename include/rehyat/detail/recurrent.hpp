@@ -10,9 +10,6 @@
 namespace rehyat {
 namespace detail {
 
-/// Most chunks' groups of one chunk are absorbed at once, as in the one-shot form: the cuts must agree.
-inline constexpr std::int64_t recurrent_chunk_groups = 8;
-
 /// What is stored in front of each batch entry.
 struct EntryHeader {
   std::int64_t frames_seen;
@@ -104,7 +101,7 @@ inline RecurrentPlan plan(const RecurrentConfig& c, const Kernels& kernels, int 
   const std::int64_t chunk_tokens = c.chunking.chunk_frames * c.chunking.tokens_per_frame;
   const bool hybrid = c.schedule == RecurrentSchedule::hybrid;
   r.attend = attend_grid(r.call, 1, chunk_tokens);
-  r.absorb = absorb_grid(r.call, 1, chunk_tokens, hybrid ? 2 : 1, recurrent_chunk_groups);
+  r.absorb = absorb_grid(r.call, 1, chunk_tokens, hybrid ? 2 : 1, most_chunk_groups);
   place_slots(r.call, arena, slots, r.attend.blocks_per_group);
   r.parts = arena.floats(c.batch * c.kv_heads * r.absorb.parts * r.absorb.part_size);
   if (!hybrid) {

@@ -9,17 +9,19 @@
 
 namespace rehyat::detail {
 
-/// Keys that one absorb task sums. 768 tokens read and write a task's sums once for 768 multiply-adds an element, and
-/// give a chunk of a video's few thousand tokens several tasks a head.
+/// Least keys that one absorb task sums. 768 tokens read and write a task's sums once for 768 multiply-adds an element,
+/// and give a chunk of a video's few thousand tokens several tasks a head.
 inline constexpr std::int64_t least_absorb_group = 768;
+
+/// Groups that the keys of one chunk are cut into, at most: one shot and streaming must agree.
+inline constexpr std::int64_t most_chunk_groups = 8;
+
+/// Groups that the keys of a whole clip are cut into, at most, where they are summed at once (uniform hybrid and
+/// bidirectional linear attention).
+inline constexpr std::int64_t most_clip_groups = 32;
 
 /// Elements of the sums that one fold or scan task handles.
 inline constexpr std::int64_t fold_slice = 16384;
-
-inline std::int64_t absorb_group(std::int64_t tokens, std::int64_t most_groups) {
-  const std::int64_t group = round_up(ceil_div(tokens, most_groups), least_absorb_group);
-  return group > least_absorb_group ? group : least_absorb_group;
-}
 
 /// What the queries of one batch entry and column (a chunk, where a phase holds several) attend to.
 struct AttendWork {
@@ -116,29 +118,38 @@ struct AbsorbWork {
 struct AbsorbGrid {
   std::int64_t columns = 1;
   std::int64_t kv_heads = 1;
-  std::int64_t parts = 0;       ///< most groups of an entry
-  std::int64_t group = 0;       ///< keys of a group
+  std::int64_t most_groups = 1;
+  std::int64_t parts = 0;       ///< most parts of an entry
   std::int64_t part_size = 0;   ///< floats
   std::int64_t entries = 0;
   std::int64_t count() const { return entries * columns * kv_heads * parts; }
 };
 
-/// For up to `tokens` keys an entry in up to `spans` spans; at most `most_groups` groups where those are equal.
+/// For up to `tokens` keys an entry in up to `spans` spans.
 inline AbsorbGrid absorb_grid(const Call& call, std::int64_t columns, std::int64_t tokens, std::int64_t spans,
                               std::int64_t most_groups) {
-  const std::int64_t group = absorb_group(tokens, most_groups);
+  const std::int64_t groups = ceil_div(tokens, least_absorb_group);
   return {.columns = columns,
           .kv_heads = call.kv_heads,
-          .parts = tokens == 0 ? 0 : ceil_div(tokens, group) + spans - 1,
-          .group = group,
+          .most_groups = most_groups,
+          .parts = tokens == 0 ? 0 : (groups < most_groups ? groups : most_groups) + spans - 1,
           .part_size = kernel::sums_size(call.dims),
           .entries = call.batch};
 }
 
-/// Groups that an entry's keys are cut into.
+/// Keys of a group. It follows from the entry's own keys, never from the batch around it or the longest chunk there
+/// could be.
+inline std::int64_t group_size(const AbsorbGrid& grid, const KeySpans& keys) {
+  std::int64_t tokens = 0;
+  for (int i = 0; i < keys.count; ++i) tokens += keys.at[i].count;
+  return tokens == 0 ? least_absorb_group : round_up(ceil_div(tokens, grid.most_groups), least_absorb_group);
+}
+
+/// Groups that an entry's keys are cut into, each span from its start.
 inline std::int64_t num_parts(const AbsorbGrid& grid, const KeySpans& keys) {
+  const std::int64_t size = group_size(grid, keys);
   std::int64_t parts = 0;
-  for (int i = 0; i < keys.count; ++i) parts += ceil_div(keys.at[i].count, grid.group);
+  for (int i = 0; i < keys.count; ++i) parts += ceil_div(keys.at[i].count, size);
   return parts;
 }
 
@@ -149,10 +160,11 @@ void absorb_task(const Call& call, const AbsorbGrid& grid, std::int64_t index, i
   const std::int64_t column = index / grid.parts / grid.kv_heads % grid.columns;
   const std::int64_t b = index / grid.parts / grid.kv_heads / grid.columns;
   const AbsorbWork work = work_of(b, column);
+  const std::int64_t size = group_size(grid, work.keys);
   std::int64_t group = part;
   int s = 0;
-  while (s < work.keys.count && group >= ceil_div(work.keys.at[s].count, grid.group)) {
-    group -= ceil_div(work.keys.at[s].count, grid.group);
+  while (s < work.keys.count && group >= ceil_div(work.keys.at[s].count, size)) {
+    group -= ceil_div(work.keys.at[s].count, size);
     ++s;
   }
   if (s == work.keys.count) return;
@@ -161,7 +173,7 @@ void absorb_task(const Call& call, const AbsorbGrid& grid, std::int64_t index, i
   const bool given = call.phi_k->kind == FeatureMap::Kind::given;
   const TensorView<const float>& source = given ? views.features : views.k;
   const bool separate = given && views.feature_denominators.data != nullptr;
-  const std::int64_t left = span.count - group * grid.group;
+  const std::int64_t left = span.count - group * size;
   call.kernels->absorb(
       {.dims = call.dims,
        .k = source.row(b, span.begin, g),
@@ -170,8 +182,8 @@ void absorb_task(const Call& call, const AbsorbGrid& grid, std::int64_t index, i
        .k_denominator_stride = views.feature_denominators.token_stride,
        .v = views.v.row(b, span.begin, g),
        .v_stride = views.v.token_stride,
-       .first = group * grid.group,
-       .count = left < grid.group ? left : grid.group,
+       .first = group * size,
+       .count = left < size ? left : size,
        .skip_rate = work.skip_rate,
        .head = g,
        .phi_k = call.phi_k,
