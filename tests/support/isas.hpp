@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,17 @@ inline std::vector<Isa> tested_isas() {
   }
   return isas;
 }
+
+/// Every program that includes this says what it ran on; the build checks that nothing this machine has was left out.
+class IsaReport : public testing::Environment {
+ public:
+  void SetUp() override {
+    std::printf("rehyat tests ran on:");
+    for (const Isa isa : tested_isas()) std::printf(" %s", isa_name(isa));
+    std::printf("\n");
+  }
+};
+inline testing::Environment* const isa_report = testing::AddGlobalTestEnvironment(new IsaReport);
 
 /// Base of a suite with one instance per ISA.
 class IsaTest : public testing::TestWithParam<Isa> {

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <initializer_list>
 #include <numbers>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -55,19 +56,30 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-/// The seeds a randomised test runs: `count` of them from `first` on, or the one that the environment
-/// variable REHYAT_TEST_SEED names. Prints which.
+/// A decimal number from the environment; nothing if the variable is unset or empty, the end of the program
+/// if it is wrong.
+inline std::optional<std::uint64_t> number_in_environment(const char* name) {
+  const char* text = std::getenv(name);
+  if (text == nullptr || *text == '\0') return std::nullopt;
+  char* end = nullptr;
+  errno = 0;
+  const std::uint64_t number = std::strtoull(text, &end, 10);
+  if (*end != '\0' || errno != 0) {
+    std::fprintf(stderr, "%s is '%s', expected a decimal number\n", name, text);
+    std::abort();
+  }
+  return number;
+}
+
+/// The seeds a randomised test runs: `count` of them from `first` on (at most as many as the environment
+/// variable REHYAT_TEST_SEEDS says, for emulators), or the one that REHYAT_TEST_SEED names. Prints which.
 inline std::vector<std::uint64_t> seeds(int count, std::uint64_t first = 1) {
   std::vector<std::uint64_t> result;
-  if (const char* text = std::getenv("REHYAT_TEST_SEED"); text != nullptr && *text != '\0') {
-    char* end = nullptr;
-    errno = 0;
-    result.push_back(std::strtoull(text, &end, 10));
-    if (*end != '\0' || errno != 0) {
-      std::fprintf(stderr, "REHYAT_TEST_SEED is '%s', expected a decimal number\n", text);
-      std::abort();
-    }
+  if (const std::optional<std::uint64_t> only = number_in_environment("REHYAT_TEST_SEED")) {
+    result.push_back(*only);
   } else {
+    const std::uint64_t most = number_in_environment("REHYAT_TEST_SEEDS").value_or(1 << 30);
+    if (static_cast<std::uint64_t>(count) > most) count = most < 1 ? 1 : static_cast<int>(most);
     for (int i = 0; i < count; ++i) result.push_back(first + static_cast<std::uint64_t>(i));
   }
   std::printf("[   seeds  ] %llu to %llu\n", static_cast<unsigned long long>(result.front()),

@@ -1,0 +1,99 @@
+# Run-time dispatch: one binary with the kernels of several instruction sets.
+#
+#   target_link_libraries(app PRIVATE rehyat::rehyat)
+#   rehyat_add_dispatch(app)                      # all instruction sets that fit the target processor
+#   rehyat_add_dispatch(app ISAS scalar avx2)     # these
+#
+# Adds to <target> one small translation unit per instruction set, and the PUBLIC definitions by which the headers know
+# them. Call it for one target of a program; what links to that target sees the same kernels.
+include_guard(GLOBAL)
+
+# The instruction sets that have kernels for the processor built for.
+function(rehyat_available_isas result)
+  set(isas scalar)
+  if(CMAKE_SIZEOF_VOID_P EQUAL 8)
+    if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+      list(APPEND isas avx2 avx512)
+    elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+      list(APPEND isas neon)
+    endif()
+  endif()
+  set(${result} ${isas} PARENT_SCOPE)
+endfunction()
+
+# The compiler's flags for one instruction set: what it has and, as the build's own flags may say more
+# (-march=native), what it lacks.
+function(rehyat_isa_flags result isa)
+  set(avx2 -mavx2 -mfma)
+  if(isa STREQUAL "avx512")
+    set(flags ${avx2} -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl -mprefer-vector-width=512)
+  elseif(isa STREQUAL "avx2")
+    set(flags ${avx2} -mno-avx512f)
+  elseif(isa STREQUAL "scalar" AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+    set(flags -mno-avx)
+  else()
+    set(flags)
+  endif()
+  set(${result} ${flags} PARENT_SCOPE)
+endfunction()
+
+# Unoptimised, a tile of registers is a tile of memory: kernels get -O1 or more whatever the build type.
+function(rehyat_unit_optimisation result config)
+  string(TOUPPER "${config}" upper)
+  string(REGEX MATCHALL " -O[^ ]*" levels " ${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${upper}}")
+  list(POP_BACK levels last)  # the one that the compiler obeys
+  if(last MATCHES "^ -O[123]$")
+    set(added)
+  elseif(last OR upper STREQUAL "DEBUG")
+    set(added -O2)
+  else()
+    set(added -O3)
+  endif()
+  set(${result} ${added} PARENT_SCOPE)
+endfunction()
+
+function(rehyat_add_dispatch target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ISAS")
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "rehyat_add_dispatch: unknown argument ${arg_UNPARSED_ARGUMENTS}; write ISAS before the list")
+  endif()
+  if(NOT TARGET ${target})
+    message(FATAL_ERROR "rehyat_add_dispatch: there is no target ${target}")
+  endif()
+  rehyat_available_isas(available)
+  if(NOT DEFINED arg_ISAS)
+    set(arg_ISAS ${available})
+  endif()
+
+  set(optimisation)
+  if(CMAKE_CONFIGURATION_TYPES)
+    foreach(config IN LISTS CMAKE_CONFIGURATION_TYPES)
+      rehyat_unit_optimisation(level ${config})
+      list(APPEND optimisation "$<$<CONFIG:${config}>:${level}>")
+    endforeach()
+  else()
+    rehyat_unit_optimisation(optimisation "${CMAKE_BUILD_TYPE}")
+  endif()
+
+  target_compile_definitions(${target} PUBLIC REHYAT_DISPATCH=1)
+  list(REMOVE_DUPLICATES arg_ISAS)
+  foreach(isa IN LISTS arg_ISAS)
+    if(NOT isa IN_LIST available)
+      list(JOIN available ", " available)
+      message(FATAL_ERROR "rehyat_add_dispatch: no instruction set \"${isa}\" for ${CMAKE_SYSTEM_PROCESSOR}; "
+                          "there are ${available}")
+    endif()
+    set(unit "${CMAKE_CURRENT_BINARY_DIR}/rehyat_dispatch/${target}/${isa}.cpp")
+    configure_file("${CMAKE_CURRENT_FUNCTION_LIST_DIR}/isa_unit.cpp.in" "${unit}" @ONLY)
+    rehyat_isa_flags(flags ${isa})
+    set_source_files_properties(
+      "${unit}" TARGET_DIRECTORY ${target}
+      PROPERTIES COMPILE_OPTIONS "${flags};-ffp-contract=off;-fno-exceptions;-fno-rtti;${optimisation}"
+                 COMPILE_DEFINITIONS "$<$<STREQUAL:${isa},scalar>:REHYAT_KERNEL_ISA_SCALAR>"
+                 SKIP_UNITY_BUILD_INCLUSION ON
+                 SKIP_PRECOMPILE_HEADERS ON)
+    target_sources(${target} PRIVATE "${unit}")
+    string(TOUPPER ${isa} upper)
+    target_compile_definitions(${target} PUBLIC REHYAT_DISPATCH_${upper}=1)
+  endforeach()
+endfunction()

@@ -1,0 +1,110 @@
+// Prints a hash of the outputs of all operators for fixed inputs. Built with several compilers and optimisation levels
+// by compare_bits.sh: the hashes must agree per ISA.
+
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "rehyat/rehyat.hpp"
+
+namespace {
+
+using namespace rehyat;
+
+/// Floats in [-2, 2) without any library function.
+class Numbers {
+ public:
+  std::vector<float> draw(std::int64_t count, float size) {
+    std::vector<float> values(static_cast<std::size_t>(count));
+    for (float& x : values) {
+      state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+      x = (static_cast<float>(state_ >> 40) * 0x1p-22f - 2.0f) * size;
+    }
+    return values;
+  }
+
+ private:
+  std::uint64_t state_ = 1;
+};
+
+class Hash {
+ public:
+  void add(const std::vector<float>& values) {
+    for (const float x : values) {
+      std::uint32_t bits;
+      std::memcpy(&bits, &x, sizeof bits);
+      if (x - x != 0) std::printf("not finite\n");
+      value = (value ^ bits) * 1099511628211u;
+    }
+  }
+  std::uint64_t value = 14695981039346656037u;
+};
+
+struct Geometry {
+  std::int64_t frames, tokens_per_frame, heads, kv_heads, dim, value_dim;
+};
+
+template <class P>
+Status call(const P& p, Workspace w, SerialExecutor& e) {
+  if constexpr (std::is_same_v<P, SoftmaxAttention>) return softmax_attention(p, w, e);
+  if constexpr (std::is_same_v<P, HybridAttention>) return hybrid_attention(p, w, e);
+  if constexpr (std::is_same_v<P, LinearAttention>) return linear_attention(p, w, e);
+  if constexpr (std::is_same_v<P, UniformAttention>) return uniform_attention(p, w, e);
+}
+
+template <class P>
+void add_run(Hash& hash, const P& p, std::vector<float>& out) {
+  SerialExecutor executor;
+  std::vector<char> bytes(*workspace_size(p, 1));
+  const Status status = call(p, {bytes.data(), bytes.size()}, executor);
+  if (!status.ok()) std::printf("refused: %s\n", status.message());
+  hash.add(out);
+}
+
+void add_all(Hash& hash, Numbers& numbers, const Geometry& g, Activation hidden, Activation last, Stabilizer stabilizer) {
+  const std::int64_t n = g.frames * g.tokens_per_frame, hidden_dim = 40, features = 36;
+  const auto q = numbers.draw(n * g.heads * g.dim, 1), k = numbers.draw(n * g.kv_heads * g.dim, 1);
+  const auto v = numbers.draw(n * g.kv_heads * g.value_dim, 1);
+  std::vector<float> out(static_cast<std::size_t>(n * g.heads * g.value_dim));
+  std::vector<std::vector<float>> weights;
+  const auto map = [&](std::int64_t heads) {
+    FeatureMap m{.kind = FeatureMap::Kind::polynomial, .num_layers = 2, .degree = 3, .activation = hidden,
+                 .output_activation = last, .heads = heads};
+    const auto layer = [&](std::int64_t in, std::int64_t to) {
+      weights.push_back(numbers.draw(heads * in * to, 0.2f));
+      weights.push_back(numbers.draw(heads * to, 0.1f));
+      return DenseLayer{weights[weights.size() - 2].data(), weights.back().data(), to};
+    };
+    m.layers[0] = layer(g.dim, hidden_dim);
+    m.layers[1] = layer(hidden_dim, features);
+    return m;
+  };
+  const FeatureMap phi_q = map(g.heads), phi_k = map(g.kv_heads);
+  const auto q_view = TensorView<const float>::token_major(q.data(), 1, n, g.heads, g.dim);
+  const auto k_view = TensorView<const float>::head_major(k.data(), 1, n, g.kv_heads, g.dim);
+  const auto v_view = TensorView<const float>::token_major(v.data(), 1, n, g.kv_heads, g.value_dim);
+  const auto out_view = TensorView<float>::token_major(out.data(), 1, n, g.heads, g.value_dim);
+  const Chunking chunking{.tokens_per_frame = g.tokens_per_frame, .chunk_frames = 2, .overlap_frames = 1};
+  add_run(hash, SoftmaxAttention{.q = q_view, .k = k_view, .v = v_view, .out = out_view}, out);
+  for (const Direction direction : {Direction::causal, Direction::bidirectional}) {
+    add_run(hash, HybridAttention{.q = q_view, .k = k_view, .v = v_view, .out = out_view, .chunking = chunking,
+                                  .direction = direction, .phi_q = phi_q, .phi_k = phi_k, .stabilizer = stabilizer}, out);
+    add_run(hash, LinearAttention{.q = q_view, .k = k_view, .v = v_view, .out = out_view,
+                                  .chunking = {g.tokens_per_frame, 2, 0}, .direction = direction, .phi_q = phi_q,
+                                  .phi_k = phi_k}, out);
+  }
+  add_run(hash, UniformAttention{.q = q_view, .k = k_view, .v = v_view, .out = out_view, .rate = 3, .phi_q = phi_q,
+                                 .phi_k = phi_k, .stabilizer = stabilizer}, out);
+}
+
+}  // namespace
+
+int main() {
+  Hash hash;
+  Numbers numbers;
+  add_all(hash, numbers, {5, 70, 2, 1, 33, 49}, Activation::gelu, Activation::softplus, Stabilizer::row_max);
+  add_all(hash, numbers, {7, 13, 2, 2, 64, 32}, Activation::silu, Activation::elu1, Stabilizer::none);
+  add_all(hash, numbers, {3, 31, 3, 3, 7, 5}, Activation::relu, Activation::softplus, Stabilizer::none);
+  std::printf("%s %016llx\n", isa_name(default_kernels().isa), static_cast<unsigned long long>(hash.value));
+}

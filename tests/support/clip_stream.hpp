@@ -1,0 +1,69 @@
+#pragma once
+// A clip cut into the chunks of a recurrence.
+
+#include <algorithm>
+#include <vector>
+
+#include "test_clip.hpp"
+
+namespace rehyat::support {
+
+/// The chunks of a clip, each with the frames that every batch entry has of it.
+class ClipStream {
+ public:
+  ClipStream(const TestClip& clip, Written& written) : clip_(clip) {
+    whole_.q = clip.q_view(), whole_.k = clip.k_view(), whole_.v = clip.v_view();
+    written.receive(whole_);
+    whole_.given = clip.given();
+  }
+
+  std::int64_t chunks() const { return clip_.geometry.chunks(); }
+
+  /// Chunk t. Views frames(t), so it is valid until the next call.
+  RecurrentChunk chunk(std::int64_t t) {
+    const Geometry& g = clip_.geometry;
+    const std::int64_t first = t * g.chunk_frames, most = std::min(g.chunk_frames, g.frames - first);
+    RecurrentChunk c = whole_;
+    const auto cut = [&](auto& view) {
+      if (view.data != nullptr)
+        view = view.slice_tokens(first * g.tokens_per_frame, most * g.tokens_per_frame);
+    };
+    cut(c.q), cut(c.k), cut(c.v), cut(c.out);
+    cut(c.given.q), cut(c.given.k), cut(c.given.q_denominator), cut(c.given.k_denominator);
+    cut(c.statistics.row_max), cut(c.statistics.row_sum), cut(c.statistics.linear_denominator);
+    frames_.clear();
+    for (const std::int64_t f : clip_.frames) frames_.push_back(std::clamp<std::int64_t>(f - first, 0, most));
+    c.frames = frames_;
+    return c;
+  }
+
+ private:
+  const TestClip& clip_;
+  RecurrentChunk whole_;
+  std::vector<std::int64_t> frames_;
+};
+
+/// Adds up the reports of chunks.
+inline void merge(DenominatorReport& total, const DenominatorReport& part) {
+  total.smallest = std::min(total.smallest, part.smallest);
+  total.smallest_magnitude = std::min(total.smallest_magnitude, part.smallest_magnitude);
+  total.nan_count += part.nan_count;
+}
+
+/// Steps a state through a clip.
+template <class E>
+Written stream(const TestClip& clip, OwnedState& state, E& executor) {
+  const Geometry& g = clip.geometry;
+  Written written(g.batch, g.tokens(), g.heads(), g.value_dim);
+  ClipStream chunks(clip, written);
+  DenominatorReport total;
+  for (std::int64_t t = 0; t < chunks.chunks(); ++t) {
+    const Status status = state.step(chunks.chunk(t), executor);
+    EXPECT_TRUE(status.ok()) << "chunk " << t << ": " << status.message();
+    merge(total, written.report);
+  }
+  written.report = total;
+  return written;
+}
+
+}  // namespace rehyat::support
