@@ -26,11 +26,12 @@ struct OneShot {
   std::int64_t parts_stride() const { return absorb.parts * absorb.part_size; }
 };
 
-/// Chunk and overlap no longer than the clip mean the same, and their products cannot overflow.
+/// Chunk and overlap about as long as the clip mean the same as longer ones, and their products cannot overflow. To mod
+/// Tc stays: it cuts the segments of the bidirectional form, and those cuts must not depend on the longest of a batch.
 inline Chunking clamped(Chunking c, std::int64_t frames) {
   if (frames < 1) frames = 1;
   if (c.chunk_frames > frames) c.chunk_frames = frames;
-  if (c.overlap_frames > frames) c.overlap_frames = frames;
+  if (c.overlap_frames > frames) c.overlap_frames = frames + (c.overlap_frames - frames) % c.chunk_frames;
   return c;
 }
 

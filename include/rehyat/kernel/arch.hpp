@@ -109,6 +109,15 @@ struct Vec<xsimd::avx512bw> : BatchVec<xsimd::avx512bw> {
     const __mmask16 keep = _mm512_cmp_ps_mask(gate.b, limit.b, _CMP_NLT_UQ);
     return {{Batch(_mm512_maskz_scalef_ps(keep, x.b, n.b))}};
   }
+  /// x0 y0 x1 y1 ... of the first halves, and of the second halves.
+  friend REHYAT_INLINE Vec interleave_low(Vec x, Vec y) {
+    const __m512i order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return {{Batch(_mm512_permutex2var_ps(x.b, order, y.b))}};
+  }
+  friend REHYAT_INLINE Vec interleave_high(Vec x, Vec y) {
+    const __m512i order = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return {{Batch(_mm512_permutex2var_ps(x.b, order, y.b))}};
+  }
 };
 
 #elif defined(REHYAT_KERNEL_ISA_AVX2)
@@ -131,6 +140,12 @@ struct Vec<NativeArch> : BatchVec<NativeArch> {
     const __m256 keep = _mm256_cmp_ps(gate.b, limit.b, _CMP_NLT_UQ);
     return {{Batch(_mm256_and_ps(keep, (x * power).b))}};
   }
+  friend REHYAT_INLINE Vec interleave_low(Vec x, Vec y) {
+    return {{Batch(_mm256_permute2f128_ps(_mm256_unpacklo_ps(x.b, y.b), _mm256_unpackhi_ps(x.b, y.b), 0x20))}};
+  }
+  friend REHYAT_INLINE Vec interleave_high(Vec x, Vec y) {
+    return {{Batch(_mm256_permute2f128_ps(_mm256_unpacklo_ps(x.b, y.b), _mm256_unpackhi_ps(x.b, y.b), 0x31))}};
+  }
 };
 
 #elif defined(REHYAT_KERNEL_ISA_NEON)
@@ -151,6 +166,8 @@ struct Vec<xsimd::neon64> : BatchVec<xsimd::neon64> {
     const uint32x4_t drop = vcltq_f32(gate.b, limit.b);
     return {{Batch(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32((x * power).b), drop)))}};
   }
+  friend REHYAT_INLINE Vec interleave_low(Vec x, Vec y) { return {{Batch(vzip1q_f32(x.b, y.b))}}; }
+  friend REHYAT_INLINE Vec interleave_high(Vec x, Vec y) { return {{Batch(vzip2q_f32(x.b, y.b))}}; }
 };
 
 #else
@@ -181,6 +198,8 @@ struct Vec<Scalar> {
   static REHYAT_INLINE bool any(Mask m) { return m; }
   friend REHYAT_INLINE bool any_nan(Vec x) { return x.b != x.b; }
 
+  friend REHYAT_INLINE Vec interleave_low(Vec x, Vec) { return x; }
+  friend REHYAT_INLINE Vec interleave_high(Vec, Vec y) { return y; }
   /// Two roundings everywhere: a library call would be needed for one where the baseline has no instruction.
   friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {product(x.b, y.b) + z.b}; }
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {x.b > y.b ? x.b : y.b}; }

@@ -251,9 +251,7 @@ inline void finish_block(const AttendTask& task, const QueryBlock& b, const Atte
   }
   divide_rows<C>(b.out, task.dims.value_dim, denominator);
   float* out = task.out.data + b.head * task.out.head_stride + b.first * task.out.token_stride;
-  for (int64_t i = 0; i < b.count; ++i) {
-    unpack_column(out + i * task.out.token_stride, b.out + i, width, task.dims.value_dim);
-  }
+  unpack_transposed(out, task.out.token_stride, b.out, width, b.count, task.dims.value_dim);
 }
 
 /// The attend primitive. Key blocks outside, query blocks of the group inside: a block of K and V is fetched once for

@@ -17,21 +17,66 @@ struct SourceRows {
   REHYAT_INLINE const float* row(int64_t i) const { return data + index(i) * stride; }
 };
 
-/// packed[d * stride + i] = source row (first + i)[d] * factor for i < count, 0 for count <= i < width.
+/// A square of lanes x lanes elements.
+struct Square {
+  V row[static_cast<std::size_t>(V::lanes)];
+
+  /// Rows become columns: log2(lanes) times, row i and row i + lanes / 2 are interleaved into rows 2 i and 2 i + 1.
+  REHYAT_INLINE void transpose() {
+    constexpr int half = V::lanes / 2;
+    REHYAT_UNROLL for (int done = 1; done < V::lanes; done *= 2) {
+      V next[static_cast<std::size_t>(V::lanes)];
+      REHYAT_UNROLL for (int i = 0; i < half; ++i) {
+        next[2 * i] = interleave_low(row[i], row[i + half]);
+        next[2 * i + 1] = interleave_high(row[i], row[i + half]);
+      }
+      REHYAT_UNROLL for (int i = 0; i < V::lanes; ++i) row[i] = next[i];
+    }
+  }
+};
+
+/// packed[d * stride + i] = source row (first + i)[d] * factor for i < count, 0 for count <= i < width, a multiple of the
+/// lanes.
 inline void pack_transposed(float* packed, int64_t stride, int64_t width, SourceRows source, int64_t first, int64_t count,
                             float factor) {
-  for (int64_t i = 0; i < count; ++i) {
-    const float* row = source.row(first + i);
-    for (int64_t d = 0; d < source.dim; ++d) packed[d * stride + i] = row[d] * factor;
-  }
-  for (int64_t i = count; i < width; ++i) {
-    for (int64_t d = 0; d < source.dim; ++d) packed[d * stride + i] = 0.0f;
+  const V scale = V::broadcast(factor);
+  for (int64_t i = 0; i < width; i += V::lanes) {
+    const int64_t rows = count - i < V::lanes ? count - i : V::lanes;
+    int64_t d = 0;
+    for (; d + V::lanes <= source.dim; d += V::lanes) {
+      Square square;
+      REHYAT_UNROLL for (int r = 0; r < V::lanes; ++r) {
+        square.row[r] = r < rows ? V::load(source.row(first + i + r) + d) : V::broadcast(0.0f);
+      }
+      square.transpose();
+      REHYAT_UNROLL for (int c = 0; c < V::lanes; ++c) (square.row[c] * scale).store(packed + (d + c) * stride + i);
+    }
+    for (; d < source.dim; ++d) {
+      for (int r = 0; r < V::lanes; ++r) {
+        packed[d * stride + i + r] = r < rows ? source.row(first + i + r)[d] * factor : 0.0f;
+      }
+    }
   }
 }
 
-/// row[d] = columns[d * stride] for d < dim.
-inline void unpack_column(float* row, const float* columns, int64_t stride, int64_t dim) {
-  for (int64_t d = 0; d < dim; ++d) row[d] = columns[d * stride];
+/// Row i of `count` rows, at out + i * row_stride, = columns[d * width + i] for d < dim.
+inline void unpack_transposed(float* out, int64_t row_stride, const float* columns, int64_t width, int64_t count,
+                              int64_t dim) {
+  for (int64_t i = 0; i < count; i += V::lanes) {
+    const int64_t rows = count - i < V::lanes ? count - i : V::lanes;
+    int64_t d = 0;
+    for (; d + V::lanes <= dim; d += V::lanes) {
+      Square square;
+      REHYAT_UNROLL for (int c = 0; c < V::lanes; ++c) square.row[c] = V::load(columns + (d + c) * width + i);
+      square.transpose();
+      REHYAT_UNROLL for (int r = 0; r < V::lanes; ++r) {
+        if (r < rows) square.row[r].store(out + (i + r) * row_stride + d);
+      }
+    }
+    for (; d < dim; ++d) {
+      for (int64_t r = 0; r < rows; ++r) out[(i + r) * row_stride + d] = columns[d * width + i + r];
+    }
+  }
 }
 
 /// Whether no element of the row is NaN or infinite: x * 0 is 0 for all others.
