@@ -1,0 +1,187 @@
+// bench_operators: the operators as wholes, at the shapes of shapes.hpp.
+//
+// Rows: <quick or full>/<operator>/<shape>/<isa>/threads:<n>/<layout>. A row's time is the median of its
+// runs; gflops divides operation_count() by it, share divides gflops by peak, the largest of the
+// register-only FMA loops timed between the runs. hybrid_recurrent is one step() in the middle of a video.
+// Rows under quick/ run by default, in a few minutes:
+//   bench_operators --benchmark_out=operators.json
+//   bench_operators --benchmark_filter='hybrid_causal/wan_21x30x52_12x128/avx512/threads:1/head_major'
+//   bench_operators --benchmark_filter=full/exact/wan_21x30x52_12x128/avx512/    # 6.6 TFLOP, a minute, each
+//   run bench_operators --benchmark_filter=. --runs=3                                # all; with scalar
+//   kernels it takes hours
+
+#include <cstddef>
+#include <string>
+
+#include "inputs.hpp"
+#include "program.hpp"
+
+namespace rehyat::bench {
+namespace {
+
+/// What a row runs with.
+struct Setting {
+  const Shape* shape;
+  const Kernels* kernels;
+  int threads;
+  Layout layout;
+};
+
+std::vector<std::byte> bytes(const Result<std::size_t>& size) {
+  return std::vector<std::byte>(size.ok() ? *size : 0);
+}
+
+template <class P, class Call>
+void run_one_shot(benchmark::State& state, const Options& options, const Setting& s, const P& p, Call call) {
+  ThreadPool pool(s.threads);
+  std::vector<std::byte> workspace = bytes(workspace_size(p, pool.slots(), *s.kernels));
+  measure_row(state, options, s.kernels->isa, pool, operation_count(p).total(), [&] {
+    return call(p, Workspace{workspace.data(), workspace.size()}, pool, *s.kernels);
+  });
+  state.counters["workspace_bytes"] = static_cast<double>(workspace.size());
+}
+
+HybridAttention hybrid(const Setting& s, Direction direction) {
+  auto p = parameters_for<HybridAttention>(inputs_of(*s.shape), s.layout);
+  p.direction = direction;
+  return p;
+}
+
+LinearAttention linear(const Setting& s) {
+  auto p = parameters_for<LinearAttention>(inputs_of(*s.shape), s.layout);
+  p.chunking.overlap_frames = 0;
+  p.phi_q = p.phi_k = FeatureMap::elu1();
+  return p;
+}
+
+UniformAttention uniform(const Setting& s) {
+  auto p = parameters_for<UniformAttention>(inputs_of(*s.shape), s.layout);
+  p.rate = 4;
+  return p;
+}
+
+void run_exact(benchmark::State& state, const Options& options, const Setting& s) {
+  run_one_shot(state, options, s, parameters_for<SoftmaxAttention>(inputs_of(*s.shape), s.layout),
+               softmax_attention<ThreadPool>);
+}
+void run_hybrid_causal(benchmark::State& state, const Options& options, const Setting& s) {
+  run_one_shot(state, options, s, hybrid(s, Direction::causal), hybrid_attention<ThreadPool>);
+}
+void run_hybrid_bidirectional(benchmark::State& state, const Options& options, const Setting& s) {
+  run_one_shot(state, options, s, hybrid(s, Direction::bidirectional), hybrid_attention<ThreadPool>);
+}
+void run_linear_causal(benchmark::State& state, const Options& options, const Setting& s) {
+  run_one_shot(state, options, s, linear(s), linear_attention<ThreadPool>);
+}
+void run_uniform(benchmark::State& state, const Options& options, const Setting& s) {
+  run_one_shot(state, options, s, uniform(s), uniform_attention<ThreadPool>);
+}
+
+/// Operations of one chunk in the middle of a long video: what one more chunk adds to a clip.
+double operations_per_chunk(HybridAttention p) {
+  const std::int64_t chunk_tokens = p.chunking.chunk_frames * p.chunking.tokens_per_frame;
+  const std::int64_t chunks = 2 + ceil_div(p.chunking.overlap_frames, p.chunking.chunk_frames);
+  const auto operations = [&](std::int64_t n) {
+    p.q.tokens = p.k.tokens = p.v.tokens = p.out.tokens = n * chunk_tokens;
+    return operation_count(p).total();
+  };
+  return operations(chunks + 1) - operations(chunks);
+}
+
+void run_hybrid_recurrent(benchmark::State& state, const Options& options, const Setting& s) {
+  ThreadPool pool(s.threads);
+  const HybridAttention p = hybrid(s, Direction::causal);
+  const RecurrentConfig config{.heads = p.q.heads,
+                               .kv_heads = p.k.heads,
+                               .head_dim = p.q.dim,
+                               .value_dim = p.v.dim,
+                               .chunking = p.chunking,
+                               .phi_q = p.phi_q,
+                               .phi_k = p.phi_k};
+  std::vector<std::byte> memory = bytes(RecurrentState::size_bytes(config));
+  std::vector<std::byte> workspace = bytes(RecurrentState::workspace_size(config, pool.slots(), *s.kernels));
+  Result<RecurrentState> created = RecurrentState::create(config, memory.data(), memory.size());
+  if (!created.ok()) return state.SkipWithError(created.status().message());
+  const std::int64_t tokens = p.chunking.chunk_frames * p.chunking.tokens_per_frame;
+  const std::int64_t whole_chunks = p.q.tokens / tokens;
+  std::int64_t chunk = 0;
+  const auto step = [&] {  // the clip's whole chunks, again and again
+    const std::int64_t begin = chunk++ % whole_chunks * tokens;
+    return created->step({.q = p.q.slice_tokens(begin, tokens),
+                          .k = p.k.slice_tokens(begin, tokens),
+                          .v = p.v.slice_tokens(begin, tokens),
+                          .out = p.out.slice_tokens(begin, tokens)},
+                         Workspace{workspace.data(), workspace.size()}, pool, *s.kernels);
+  };
+  // until every query has linear keys and every chunk is absorbed
+  for (std::int64_t i = 0; i < 2 + ceil_div(p.chunking.overlap_frames, p.chunking.chunk_frames); ++i) {
+    if (Status status = step(); !status.ok()) return state.SkipWithError(status.message());
+  }
+  measure_row(state, options, s.kernels->isa, pool, operations_per_chunk(p), step);
+  state.counters["workspace_bytes"] = static_cast<double>(workspace.size());
+  state.counters["state_bytes"] = static_cast<double>(memory.size());
+}
+
+/// Parameters without data, for counting.
+template <class P>
+P geometry(const Shape& shape) {
+  P p;
+  p.q = {.tokens = shape.tokens(), .heads = shape.heads, .dim = shape.head_dim};
+  p.k = p.v = {.tokens = shape.tokens(), .heads = shape.kv_heads, .dim = shape.head_dim};
+  return p;
+}
+
+struct OperatorRow {
+  const char* name;
+  void (*run)(benchmark::State&, const Options&, const Setting&);
+  bool needs_chunks;          ///< differs from exact attention only where there are several
+  double share_of_quadratic;  ///< of exact attention's work, about: decides what is quick
+};
+
+constexpr OperatorRow operators[] = {
+    {"exact", run_exact, false, 1},
+    {"hybrid_causal", run_hybrid_causal, true, 0.2},
+    {"hybrid_bidirectional", run_hybrid_bidirectional, true, 0.2},
+    {"hybrid_recurrent", run_hybrid_recurrent, true, 0.03},
+    {"linear_causal", run_linear_causal, true, 0.02},
+    {"uniform_4", run_uniform, true, 0.4},
+};
+
+/// Whether a row is among those that run by default: a second or two a run on the best instruction set, on
+/// one of the others less; token-major views where there are many heads to be apart.
+bool is_quick(const OperatorRow& op, const Setting& s) {
+  const bool best = s.kernels == runnable_kernels().front();
+  const double work = op.share_of_quadratic * operation_count(geometry<SoftmaxAttention>(*s.shape)).total();
+  if (s.kernels->isa == Isa::scalar) return work < 3e9 && s.threads == 1 && s.layout == Layout::head_major;
+  if (!best) return work < 30e9 && s.threads == 1 && s.layout == Layout::head_major;
+  return work < 250e9 && (s.layout == Layout::head_major || (s.shape->heads >= 8 && s.threads == 1));
+}
+
+void register_rows(const Options& options) {
+  for (const Shape& shape : shapes) {
+    for (const OperatorRow& op : operators) {
+      if (op.needs_chunks && !shape.several_chunks()) continue;
+      for (const Kernels* kernels : runnable_kernels()) {
+        for (const int threads : options.threads) {
+          for (const Layout layout : {Layout::head_major, Layout::token_major}) {
+            const Setting s{&shape, kernels, threads, layout};
+            const std::string name = std::string(is_quick(op, s) ? "quick/" : "full/") + op.name + "/" +
+                                     shape.name + "/" + isa_name(kernels->isa) +
+                                     "/threads:" + std::to_string(threads) + "/" + layout_name(layout);
+            add_row(name, [run = op.run, options, s](benchmark::State& state) { run(state, options, s); });
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace rehyat::bench
+
+int main(int argc, char** argv) {
+  return rehyat::bench::run_program(
+      argc, argv,
+      {"bench_operators: attention operators as wholes, in GFLOP/s and as a share of the FMA peak.",
+       rehyat::bench::register_rows});
+}
