@@ -38,7 +38,8 @@ struct ChunkSets {
   Range linear_after;
 };
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+/// For a >= 0, b >= 1.
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0); }
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 /// Number of chunks of a clip of `frames` frames; the last may be short.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -17,10 +18,18 @@ namespace rehyat {
 /// time: a pool is not to be shared by threads that call operators at once, and a task must not call run().
 class ThreadPool {
  public:
-  /// `slots` >= 1 workers in all; smaller values count as 1.
-  explicit ThreadPool(int slots) : slots_(slots < 1 ? 1 : slots) {
-    threads_.reserve(static_cast<std::size_t>(slots_ - 1));
-    for (int slot = 1; slot < slots_; ++slot) threads_.emplace_back([this, slot] { serve(slot); });
+  /// `slots` >= 1 workers in all; smaller values count as 1. Where the system refuses a thread the pool makes do with
+  /// those it has (built without exceptions, the program ends): slots() tells.
+  explicit ThreadPool(int slots) {
+    threads_.reserve(static_cast<std::size_t>(slots < 1 ? 0 : slots - 1));
+#ifdef __cpp_exceptions
+    try {
+      start_threads(slots);
+    } catch (const std::system_error&) {
+    }
+#else
+    start_threads(slots);
+#endif
   }
 
   ~ThreadPool() {
@@ -35,17 +44,17 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int slots() const { return slots_; }
+  int slots() const { return static_cast<int>(threads_.size()) + 1; }
 
   void run(std::int64_t count, TaskRef task) {
     if (count <= 0) return;
-    if (slots_ > 1 && count > 1) {
+    if (!threads_.empty() && count > 1) {
       {
         const std::lock_guard lock(mutex_);
         task_ = task;
         count_ = count;
         next_.store(0, std::memory_order_relaxed);
-        working_ = slots_ - 1;
+        working_ = slots() - 1;
         ++phase_;
       }
       work_ready_.notify_all();
@@ -58,6 +67,10 @@ class ThreadPool {
   }
 
  private:
+  void start_threads(int slots) {
+    for (int slot = 1; slot < slots; ++slot) threads_.emplace_back([this, slot] { serve(slot); });
+  }
+
   void take_tasks(TaskRef task, std::int64_t count, int slot) {
     for (std::int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count;) task(i, slot);
   }
@@ -78,7 +91,6 @@ class ThreadPool {
     }
   }
 
-  const int slots_;
   std::mutex mutex_;
   std::condition_variable work_ready_, all_done_;
   std::optional<TaskRef> task_;

@@ -95,7 +95,9 @@ inline StateSums<const float> read_only(const StateSums<float>& s) { return {s.d
 /// Exact softmax, uniform hybrid, bidirectional linear: the linear keys of the clip are summed, then all attend.
 inline void run_at_once(const OneShot& o, ExecutorRef executor) {
   const Problem& p = o.p;
-  const std::int64_t rate = p.schedule == Schedule::uniform ? p.rate : 1;
+  // a rate of the clip's length or more is all the same: it leaves token 0
+  const std::int64_t most_rate = p.k.tokens > 1 ? p.k.tokens : 1;
+  const std::int64_t rate = p.schedule != Schedule::uniform ? 1 : p.rate < most_rate ? p.rate : most_rate;
   KeyViews strided = o.clip;  // every rate-th token
   strided.k.token_stride *= rate;
   strided.v.token_stride *= rate;

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "options.hpp"
+#include "rehyat/feature_map.hpp"
+#include "rehyat/io/npy.hpp"
+#include "rehyat/io/safetensors.hpp"
+#include "rehyat/parameters.hpp"
+#include "rehyat/tensor_view.hpp"
+
+namespace rehyat::cli {
+
+/// An array, and where it came from: "--q clip.npy: ", for messages.
+struct NamedArray {
+  std::string subject;
+  NpyArray array;
+
+  bool has_frames() const { return array.rank == 4; }
+  std::int64_t frames() const { return array.shape[0]; }  ///< only where has_frames()
+  std::int64_t tokens() const { return has_frames() ? array.shape[0] * array.shape[1] : array.shape[0]; }
+  std::int64_t heads() const { return array.shape[array.rank - 2]; }
+  std::int64_t dim() const { return array.shape[array.rank - 1]; }
+  TensorView<const float> view() const {
+    return TensorView<const float>::token_major(array.data.data(), 1, tokens(), heads(), dim());
+  }
+};
+
+/// Reads [frames, tokens, heads, dim] or [N, heads, dim], nothing of it empty. Throws BadInput that names
+/// `option`, if not empty, and the file.
+NamedArray load_array(const std::string& option, const std::string& path);
+
+struct Geometry {
+  std::int64_t frames = 0;
+  std::int64_t tokens_per_frame = 0;
+  std::int64_t keys = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t value_dim = 0;
+  std::int64_t feature_dim = 0;  ///< 0 without a feature map
+  std::vector<std::int64_t> out_shape = {};
+
+  std::int64_t queries() const { return frames * tokens_per_frame; }
+};
+
+/// Everything that a run reads, checked against each other. Not to be copied: the maps view the weights.
+struct Inputs {
+  NamedArray q, k, v;
+  std::optional<NamedArray> phi_q = {}, phi_k = {}, phi_q_den = {}, phi_k_den = {};
+  FeatureMapWeights weights = {};
+  FeatureMap map_q = {}, map_k = {};
+  Geometry geometry = {};
+
+  GivenFeatures given() const;
+};
+
+/// Loads what the options name. Throws BadInput.
+Inputs load_inputs(const AttendOptions& options);
+
+}  // namespace rehyat::cli
