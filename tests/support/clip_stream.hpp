@@ -13,9 +13,11 @@ class ClipStream {
  public:
   ClipStream(const TestClip& clip, Written& written) : clip_(clip) {
     whole_.q = clip.q_view(), whole_.k = clip.k_view(), whole_.v = clip.v_view();
-    written.receive(whole_);
     whole_.given = clip.given();
+    written.receive(whole_);
   }
+  /// `whole` has views of the clip's shape, wherever they are.
+  ClipStream(const TestClip& clip, const RecurrentChunk& whole) : clip_(clip), whole_(whole) {}
 
   std::int64_t chunks() const { return clip_.geometry.chunks(); }
 
@@ -42,6 +44,20 @@ class ClipStream {
   RecurrentChunk whole_;
   std::vector<std::int64_t> frames_;
 };
+
+/// Batch entry `b` of a chunk alone.
+inline RecurrentChunk entry_of(RecurrentChunk chunk, std::int64_t b) {
+  for (auto* view : {&chunk.q, &chunk.k, &chunk.v, &chunk.given.q, &chunk.given.k, &chunk.given.q_denominator,
+                     &chunk.given.k_denominator}) {
+    *view = view->slice_batch(b);
+  }
+  for (auto* view : {&chunk.out, &chunk.statistics.row_max, &chunk.statistics.row_sum,
+                     &chunk.statistics.linear_denominator}) {
+    *view = view->slice_batch(b);
+  }
+  chunk.frames = chunk.frames.empty() ? chunk.frames : chunk.frames.subspan(static_cast<std::size_t>(b), 1);
+  return chunk;
+}
 
 /// Adds up the reports of chunks.
 inline void merge(DenominatorReport& total, const DenominatorReport& part) {

@@ -41,12 +41,13 @@ struct AttendGrid {
   std::int64_t count() const { return entries * columns * kv_heads * groups; }
 };
 
-/// `most_queries`: tokens of the longest entry. Up to 8 blocks share a key block (beyond that nothing is gained, K and
-/// V then cost 1/8 of their bytes a block); fewer where a head would otherwise give fewer than 8 tasks.
+/// `most_queries`: tokens of the longest entry. Up to 8 blocks share a key block (beyond that little is gained, K and
+/// V then cost 1/8 of their bytes a block); fewer where the phase would otherwise have fewer than 48 tasks, 3 for each of
+/// 16 workers.
 inline AttendGrid attend_grid(const Call& call, std::int64_t columns, std::int64_t most_queries) {
   const std::int64_t blocks = call.heads / call.kv_heads * ceil_div(most_queries, call.kernels->query_block);
-  const std::int64_t eighth = blocks / 8;
-  const std::int64_t per_group = eighth < 1 ? 1 : eighth > 8 ? 8 : eighth;
+  const std::int64_t share = blocks * call.batch * columns * call.kv_heads / 48;
+  const std::int64_t per_group = share < 1 ? 1 : share > 8 ? 8 : share;
   return {.columns = columns,
           .kv_heads = call.kv_heads,
           .groups = ceil_div(blocks, per_group),

@@ -19,6 +19,8 @@ struct AttendScratch {
   float* features;     ///< [feature_dim][query_block]
   float* buffers;      ///< 2 x [widest_layer][query_block]
   float* linear;       ///< [value_dim][query_block], Stabilizer::none only
+  float* keys;         ///< [key_block][head_dim], see gather_keys
+  float* values;       ///< [key_block][value_dim]
   int64_t size;
 
   static AttendScratch lay_out(const Dims& d, int64_t blocks, float* base) {
@@ -37,6 +39,8 @@ struct AttendScratch {
     s.features = take(d.feature_dim);
     s.buffers = take(2 * d.widest_layer);
     s.linear = take(d.feature_dim == 0 ? 0 : d.value_dim);
+    s.keys = take((key_block * d.head_dim + query_block - 1) / query_block);
+    s.values = take((key_block * d.value_dim + query_block - 1) / query_block);
     s.size = used;
     return s;
   }
@@ -254,6 +258,26 @@ inline void finish_block(const AttendTask& task, const QueryBlock& b, const Atte
   unpack_transposed(out, task.out.token_stride, b.out, width, b.count, task.dims.value_dim);
 }
 
+/// A key block whose rows lie far apart (heads interleaved), copied once for all query blocks of the group: every row of
+/// such a view is on a page of its own, 256 pages a block of K and V against 96 entries of a first-level TLB. The copy
+/// moves (D + Dv) * 4 bytes a key for 2 (D + Dv) * 48 flops a key and query block.
+inline KeyRange gather_keys(const AttendTask& task, const AttendScratch& s, KeyRange keys) {
+  const Dims& d = task.dims;
+  constexpr int64_t far = 512;  // floats: half a page
+  if (task.end_block - task.first_block < 2) return keys;
+  if (keys.k_stride > d.head_dim && keys.k_stride >= far) {
+    copy_padded(s.keys, d.head_dim, {keys.k, keys.k_stride, d.head_dim}, 0, keys.count);
+    keys.k = s.keys;
+    keys.k_stride = d.head_dim;
+  }
+  if (keys.v_stride > d.value_dim && keys.v_stride >= far) {
+    copy_padded(s.values, d.value_dim, {keys.v, keys.v_stride, d.value_dim}, 0, keys.count);
+    keys.v = s.values;
+    keys.v_stride = d.value_dim;
+  }
+  return keys;
+}
+
 /// The attend primitive. Key blocks outside, query blocks of the group inside: a block of K and V is fetched once for
 /// all of them.
 inline void attend(const AttendTask& task) {
@@ -266,6 +290,7 @@ inline void attend(const AttendTask& task) {
       keys.k += first * range.k_stride;
       keys.v += first * range.v_stride;
       keys.count = range.count - first < key_block ? range.count - first : key_block;
+      keys = gather_keys(task, s, keys);
       for (int64_t i = task.first_block; i < task.end_block; ++i) {
         const QueryBlock b = query_block_at(task, s, i);
         for_vectors(vectors_of(b), [&]<int C>() { softmax_step<C>(task, b, keys, s.weights); });
