@@ -128,6 +128,15 @@ inline void run_at_once(const OneShot& o, ExecutorRef executor) {
   attend_phase(o, executor, attend_work);
 }
 
+/// Queries and softmax keys of a chunk, the latter cut where the chunk begins.
+inline AttendWork hybrid_attend_work(const OneShot& o, const ChunkSets& sets) {
+  const std::int64_t m = o.p.chunking.tokens_per_frame;
+  AttendWork work{.query_begin = sets.queries.begin * m, .query_count = sets.queries.size() * m};
+  work.softmax.add(o.clip, sets.softmax.begin * m, sets.queries.begin * m);
+  work.softmax.add(o.clip, sets.queries.begin * m, sets.softmax.end * m);
+  return work;
+}
+
 /// Causal hybrid: chunk after chunk, attend and the sums of what leaves the overlap, then fold those.
 inline void run_causal_hybrid(const OneShot& o, ExecutorRef executor) {
   const Problem& p = o.p;
@@ -136,13 +145,9 @@ inline void run_causal_hybrid(const OneShot& o, ExecutorRef executor) {
   for (std::int64_t t = 0; t < o.chunks; ++t) {
     const auto attend_work = [&](std::int64_t b, std::int64_t) {
       const std::int64_t frames = p.units_of_queries(b);
-      AttendWork work;
-      if (t >= chunk_count(frames, c)) return work;
+      if (t >= chunk_count(frames, c)) return AttendWork{};
       const ChunkSets sets = hybrid_sets(frames, t, c, Direction::causal);
-      work.query_begin = sets.queries.begin * m;
-      work.query_count = sets.queries.size() * m;
-      work.softmax.add(o.clip, sets.softmax.begin * m, sets.queries.begin * m);
-      work.softmax.add(o.clip, sets.queries.begin * m, sets.softmax.end * m);
+      AttendWork work = hybrid_attend_work(o, sets);
       if (!sets.linear_before.empty()) {
         work.sums = o.sums.hi(b, 0);
         work.sums_head_stride = o.sums.head_stride();
@@ -225,13 +230,9 @@ inline void run_bidirectional_hybrid(const OneShot& o, ExecutorRef executor) {
 
   const auto attend_work = [&](std::int64_t b, std::int64_t t) {
     const std::int64_t frames = p.units_of_queries(b);
-    AttendWork work;
-    if (t >= chunk_count(frames, c)) return work;
+    if (t >= chunk_count(frames, c)) return AttendWork{};
     const ChunkSets sets = hybrid_sets(frames, t, c, Direction::bidirectional);
-    work.query_begin = sets.queries.begin * m;
-    work.query_count = sets.queries.size() * m;
-    work.softmax.add(o.clip, sets.softmax.begin * m, sets.queries.begin * m);
-    work.softmax.add(o.clip, sets.queries.begin * m, sets.softmax.end * m);
+    AttendWork work = hybrid_attend_work(o, sets);
     if (!sets.linear_before.empty() || !sets.linear_after.empty()) {
       work.sums = o.per_chunk + (b * o.call.kv_heads * o.chunks + t) * size;
       work.sums_head_stride = o.chunks * size;

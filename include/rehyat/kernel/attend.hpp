@@ -4,76 +4,11 @@
 #include "rehyat/kernel/features.hpp"
 #include "rehyat/kernel/join.hpp"
 #include "rehyat/kernel/online_softmax.hpp"
+#include "rehyat/kernel/query_block.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
 inline constexpr float ln2 = 0.693147180559945309f;
-
-/// The scratch of one task: arrays per query block of the group, then what the blocks share.
-struct AttendScratch {
-  float* queries;      ///< per block: Q^T [head_dim][query_block], scaled
-  float* out;          ///< per block: out^T [value_dim][query_block], not yet normalised
-  float* max;          ///< per block
-  float* sum;          ///< per block
-  float* weights;      ///< [key_block][query_block]
-  float* features;     ///< [feature_dim][query_block]
-  float* buffers;      ///< 2 x [widest_layer][query_block]
-  float* linear;       ///< [value_dim][query_block], Stabilizer::none only
-  float* keys;         ///< [key_block][head_dim], see gather_keys
-  float* values;       ///< [key_block][value_dim]
-  int64_t size;
-
-  static AttendScratch lay_out(const Dims& d, int64_t blocks, float* base) {
-    AttendScratch s{};
-    int64_t used = 0;
-    const auto take = [&](int64_t rows) {
-      float* p = base == nullptr ? nullptr : base + used;
-      used += (rows * query_block + 15) / 16 * 16;
-      return p;
-    };
-    s.queries = take(blocks * d.head_dim);
-    s.out = take(blocks * d.value_dim);
-    s.max = take(blocks);
-    s.sum = take(blocks);
-    s.weights = take(key_block);
-    s.features = take(d.feature_dim);
-    s.buffers = take(2 * d.widest_layer);
-    s.linear = take(d.feature_dim == 0 ? 0 : d.value_dim);
-    s.keys = take((key_block * d.head_dim + query_block - 1) / query_block);
-    s.values = take((key_block * d.value_dim + query_block - 1) / query_block);
-    s.size = used;
-    return s;
-  }
-};
-
-/// One query block of a task: which queries, and where its running results are.
-struct QueryBlock {
-  int64_t head;
-  int64_t first;  ///< query
-  int64_t count;
-  float* queries;
-  float* out;
-  OnlineSoftmax softmax;
-};
-
-inline QueryBlock query_block_at(const AttendTask& task, const AttendScratch& s, int64_t block) {
-  const int64_t per_head = (task.query_count + query_block - 1) / query_block;
-  const int64_t index = block - task.first_block;
-  const int64_t first = block % per_head * query_block;
-  const int64_t rest = task.query_count - first;
-  return {.head = task.first_head + block / per_head,
-          .first = first,
-          .count = rest < query_block ? rest : query_block,
-          .queries = s.queries + index * task.dims.head_dim * query_block,
-          .out = s.out + index * task.dims.value_dim * query_block,
-          .softmax = {.running_max = s.max + index * query_block, .running_sum = s.sum + index * query_block}};
-}
-
-REHYAT_INLINE int64_t vectors_of(const QueryBlock& block) { return (block.count + V::lanes - 1) / V::lanes; }
-
-inline SourceRows rows_of(Rows<const float> rows, int64_t head, int64_t dim) {
-  return {.data = rows.data + head * rows.head_stride, .stride = rows.token_stride, .dim = dim};
-}
 
 inline void start_block(const AttendTask& task, const QueryBlock& b) {
   const int64_t width = vectors_of(b) * V::lanes;
