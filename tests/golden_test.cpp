@@ -1,5 +1,5 @@
-// The cases under tests/data/golden, written by an independent float64 implementation of the set definitions: settings
-// and tolerance in case.json, inputs as float32, the answer as float64.
+// The cases under tests/data/golden, written by an independent float64 implementation of the set definitions:
+// settings and tolerance in case.json, inputs as float32, the answer as float64.
 
 #include <gtest/gtest.h>
 
@@ -57,19 +57,42 @@ class GoldenCase {
     if (!settings.at("scale").is_null()) scale = settings.at("scale").get<float>();
     const Direction direction = is("direction", "causal") ? Direction::causal : Direction::bidirectional;
     const Stabilizer stabilizer = is("stabilizer", "none") ? Stabilizer::none : Stabilizer::row_max;
-    const Chunking chunking{.tokens_per_frame = number("M"), .chunk_frames = number("Tc"), .overlap_frames = number("To")};
+    const Chunking chunking{
+        .tokens_per_frame = number("M"), .chunk_frames = number("Tc"), .overlap_frames = number("To")};
     if (is("schedule", "uniform")) {
-      support::run(UniformAttention{.q = q(), .k = k(), .v = v(), .out = out, .rate = number("R"), .phi_q = phi_q,
-                                    .phi_k = phi_k, .given = given, .stabilizer = stabilizer, .scale = scale},
+      support::run(UniformAttention{.q = q(),
+                                    .k = k(),
+                                    .v = v(),
+                                    .out = out,
+                                    .rate = number("R"),
+                                    .phi_q = phi_q,
+                                    .phi_k = phi_k,
+                                    .given = given,
+                                    .stabilizer = stabilizer,
+                                    .scale = scale},
                    kernels);
     } else if (is("schedule", "linear")) {
-      support::run(LinearAttention{.q = q(), .k = k(), .v = v(), .out = out,
+      support::run(LinearAttention{.q = q(),
+                                   .k = k(),
+                                   .v = v(),
+                                   .out = out,
                                    .chunking = {chunking.tokens_per_frame, chunking.chunk_frames, 0},
-                                   .direction = direction, .phi_q = phi_q, .phi_k = phi_k, .given = given},
+                                   .direction = direction,
+                                   .phi_q = phi_q,
+                                   .phi_k = phi_k,
+                                   .given = given},
                    kernels);
     } else {
-      support::run(HybridAttention{.q = q(), .k = k(), .v = v(), .out = out, .chunking = chunking, .direction = direction,
-                                   .phi_q = phi_q, .phi_k = phi_k, .given = given, .stabilizer = stabilizer,
+      support::run(HybridAttention{.q = q(),
+                                   .k = k(),
+                                   .v = v(),
+                                   .out = out,
+                                   .chunking = chunking,
+                                   .direction = direction,
+                                   .phi_q = phi_q,
+                                   .phi_k = phi_k,
+                                   .given = given,
+                                   .stabilizer = stabilizer,
                                    .scale = scale},
                    kernels);
     }
@@ -94,7 +117,8 @@ class GoldenCase {
     const std::string phi = settings.at("phi").get<std::string>();
     const std::int64_t heads = number("H"), kv_heads = number("Hkv"), width = number("F");
     if (phi == "polynomial") {
-      Result<FeatureMapWeights> read = read_feature_maps((folder_ / "phi.safetensors").c_str(), {heads, kv_heads, number("D")});
+      Result<FeatureMapWeights> read =
+          read_feature_maps((folder_ / "phi.safetensors").c_str(), {heads, kv_heads, number("D")});
       ASSERT_TRUE(read.ok()) << read.status().message();
       weights_ = std::move(*read);
       phi_q = weights_->phi_q;
@@ -126,7 +150,8 @@ class GoldenCase {
 std::vector<std::filesystem::path> case_folders() {
   const char* other = std::getenv("REHYAT_GOLDEN_DIR");
   std::vector<std::filesystem::path> folders;
-  for (const auto& entry : std::filesystem::directory_iterator(other != nullptr ? other : REHYAT_TEST_DATA_DIR "/golden")) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(other != nullptr ? other : REHYAT_TEST_DATA_DIR "/golden")) {
     if (entry.is_directory()) folders.push_back(entry.path());
   }
   std::sort(folders.begin(), folders.end());
@@ -142,7 +167,9 @@ TEST_P(GoldenTest, EveryCaseIsWithinItsTolerance) {
     SCOPED_TRACE(folder.filename());
     const GoldenCase golden(folder);
     std::vector<float> out(static_cast<std::size_t>(golden.q().tokens * golden.q().heads * golden.v().dim));
-    golden.run(TensorView<float>::token_major(out.data(), 1, golden.q().tokens, golden.q().heads, golden.v().dim), kernels());
+    golden.run(
+        TensorView<float>::token_major(out.data(), 1, golden.q().tokens, golden.q().heads, golden.v().dim),
+        kernels());
     const double error = golden.error(out), tolerance = golden.settings.at("tolerance").get<double>();
     EXPECT_LE(error, tolerance);
     RecordProperty(folder.filename().string(), std::to_string(error / tolerance));

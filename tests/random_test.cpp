@@ -14,7 +14,9 @@
 
 #include "reference/case_of.hpp"
 #include "reference/plain_float.hpp"
+#include "reference/recurrence.hpp"
 #include "reference/reference.hpp"
+#include "support/clip_stream.hpp"
 #include "support/compare.hpp"
 #include "support/isas.hpp"
 #include "support/test_clip.hpp"
@@ -240,6 +242,31 @@ TEST_P(RandomTest, SoftmaxWithOtherKeyCount) {
     if (random.coin()) p.scale = static_cast<float>(random.uniform(-1, 1));
     if (random.coin()) p.query_tokens = query_tokens, p.key_tokens = key_tokens;
     expect_close("cross " + std::to_string(seed), p);
+  }
+}
+
+/// Chunk by chunk, against the recurrence in double.
+TEST_P(RandomTest, Recurrent) {
+  for (const std::uint64_t seed : support::seeds(15)) {
+    SCOPED_TRACE(support::replay(seed));
+    Random random(seed);
+    Geometry geometry = Geometry::random(random);
+    geometry.batch = 1;
+    const TestClip clip = TestClip::random(random, geometry);
+    SerialExecutor serial;
+    for (const bool hybrid : {true, false}) {
+      const RecurrentConfig config =
+          clip.recurrent(hybrid ? RecurrentSchedule::hybrid : RecurrentSchedule::linear);
+      support::OwnedState state(config, 1, kernels());
+      const Written written = support::stream(clip, state, serial);
+      const reference::Case c = hybrid ? reference::case_of(clip.hybrid(Direction::causal))
+                                       : reference::case_of(clip.linear(Direction::causal));
+      const reference::Output exact = reference::recurrent(
+          c.inputs, c.model, config.chunking,
+          hybrid ? reference::Recurrence::Kind::hybrid : reference::Recurrence::Kind::linear);
+      const double plain = support::relative_error(reference::plain_float(c).y.values, exact.y.values);
+      EXPECT_LE(support::relative_error(written.out, exact.y.values), support::allowed_error(plain));
+    }
   }
 }
 

@@ -8,8 +8,6 @@
 #include <vector>
 
 #include "reference/case_of.hpp"
-#include "reference/plain_float.hpp"
-#include "reference/recurrence.hpp"
 #include "support/clip_stream.hpp"
 #include "support/compare.hpp"
 #include "support/isas.hpp"
@@ -109,28 +107,6 @@ TEST_P(RecurrentTest, EqualsOneShotInChunksOfManyTokens) {
   expect_equal_to_one_shot(clip(6, 13, 0), RecurrentSchedule::linear);
   expect_equal_to_one_shot(clip(12, 13, 0), RecurrentSchedule::linear);
   expect_equal_to_one_shot(clip(27, 13, 0), RecurrentSchedule::linear);
-}
-
-TEST_P(RecurrentTest, IsCloseToTheReference) {
-  for (const std::uint64_t seed : support::seeds(15, 100)) {
-    SCOPED_TRACE(support::replay(seed));
-    Random random(seed);
-    Geometry geometry = Geometry::random(random);
-    geometry.batch = 1;
-    const TestClip clip = TestClip::random(random, geometry);
-    for (const RecurrentSchedule schedule : schedules) {
-      const bool hybrid = schedule == RecurrentSchedule::hybrid;
-      OwnedState state = new_state(clip, schedule);
-      const Written written = stream(clip, state, serial);
-      const reference::Case c = hybrid ? reference::case_of(clip.hybrid(Direction::causal))
-                                       : reference::case_of(clip.linear(Direction::causal));
-      const reference::Output expected = reference::recurrent(
-          c.inputs, c.model, state->config().chunking,
-          hybrid ? reference::Recurrence::Kind::hybrid : reference::Recurrence::Kind::linear);
-      const double plain = support::relative_error(reference::plain_float(c).y.values, expected.y.values);
-      EXPECT_LE(support::relative_error(written.out, expected.y.values), support::allowed_error(plain));
-    }
-  }
 }
 
 TEST_P(RecurrentTest, PeekGivesWhatStepGivesAndLeavesTheState) {

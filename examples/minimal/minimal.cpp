@@ -12,6 +12,7 @@ int main() {
   std::vector<float> q(n * heads * dim, 0.1f), k(q), v(q), out(q.size());
   const auto view = [&](auto& x) { return TensorView<float>::token_major(x.data(), 1, n, heads, dim); };
 
+  // clang-format off
   // README begin
   ThreadPool pool(2);
   HybridAttention attention{.q = view(q), .k = view(k), .v = view(v), .out = view(out),
@@ -23,13 +24,20 @@ int main() {
   Status status = hybrid_attention(attention, {scratch.data(), scratch.size()}, pool);
   if (!status.ok()) return std::puts(status.message()), 1;
   // README end
+  // clang-format on
 
   const std::vector<float> whole = out;
-  const RecurrentConfig config{.heads = heads, .kv_heads = heads, .head_dim = dim, .value_dim = dim,
-                               .chunking = attention.chunking, .phi_q = attention.phi_q, .phi_k = attention.phi_k};
+  const RecurrentConfig config{.heads = heads,
+                               .kv_heads = heads,
+                               .head_dim = dim,
+                               .value_dim = dim,
+                               .chunking = attention.chunking,
+                               .phi_q = attention.phi_q,
+                               .phi_k = attention.phi_k};
   std::vector<double> memory(*RecurrentState::size_bytes(config) / sizeof(double));
   scratch.resize(*RecurrentState::workspace_size(config, pool.slots()));
-  Result<RecurrentState> state = RecurrentState::create(config, memory.data(), memory.size() * sizeof(double));
+  Result<RecurrentState> state =
+      RecurrentState::create(config, memory.data(), memory.size() * sizeof(double));
   if (!state.ok()) return std::puts(state.status().message()), 1;
   for (std::int64_t frame = 0; frame < frames; frame += 3) {
     const auto chunk = [&](auto& x) { return view(x).slice_tokens(frame * tokens, 3 * tokens); };

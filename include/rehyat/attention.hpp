@@ -19,17 +19,20 @@
 namespace rehyat {
 
 // Shared by all operators:
-// - Shapes: q [B, Nq, H, D], k [B, Nk, Hkv, D], v [B, Nk, Hkv, Dv], out [B, Nq, H, Dv]; Hkv divides H and query head
+// - Shapes: q [B, Nq, H, D], k [B, Nk, Hkv, D], v [B, Nk, Hkv, Dv], out [B, Nq, H, Dv]; Hkv divides H and
+// query head
 //   h reads kv head h / (H / Hkv); D and Dv from 1 to 512. Any outer strides, in elements; inner stride 1.
 // - Aliasing: out and statistics must not overlap each other, nor any input; out may not overlap itself.
 // - scale defaults to 1 / sqrt(D).
 // - Errors: everything is checked before anything is computed; on an error nothing has been written.
-// - Determinism: for one instruction set outputs are equal to the bit for every executor, number of slots, batch
+// - Determinism: for one instruction set outputs are equal to the bit for every executor, number of slots,
+// batch
 //   composition and alignment.
 
-/// Exact softmax attention over all keys, without ever storing Nq x Nk scores: y_i = sum_j softmax(scale <q_i, k_j>) v_j.
-/// Nq and Nk may differ (cross-attention). `query_tokens` and `key_tokens`, if not empty, hold the valid tokens of
-/// each batch entry (0 to Nq; 1 to Nk, or 0 where the entry has no query); what lies behind them is neither read nor written.
+/// Exact softmax attention over all keys, without ever storing Nq x Nk scores: y_i = sum_j softmax(scale
+/// <q_i, k_j>) v_j. Nq and Nk may differ (cross-attention). `query_tokens` and `key_tokens`, if not empty,
+/// hold the valid tokens of each batch entry (0 to Nq; 1 to Nk, or 0 where the entry has no query); what lies
+/// behind them is neither read nor written.
 struct SoftmaxAttention {
   TensorView<const float> q = {}, k = {}, v = {};
   TensorView<float> out = {};
@@ -40,9 +43,9 @@ struct SoftmaxAttention {
   DenominatorReport* report = nullptr;
 };
 
-/// Chunked hybrid attention (ReHyAt, eq. 5 to 9): softmax inside chunks and their overlap, linear attention to the
-/// rest, normalised together. N = T * tokens_per_frame tokens in frame-major order. `frames`, if not empty, holds
-/// the valid frames of each batch entry (0 to T).
+/// Chunked hybrid attention (ReHyAt, eq. 5 to 9): softmax inside chunks and their overlap, linear attention
+/// to the rest, normalised together. N = T * tokens_per_frame tokens in frame-major order. `frames`, if not
+/// empty, holds the valid frames of each batch entry (0 to T).
 struct HybridAttention {
   TensorView<const float> q = {}, k = {}, v = {};
   TensorView<float> out = {};
@@ -59,9 +62,9 @@ struct HybridAttention {
   DenominatorReport* report = nullptr;
 };
 
-/// Linear attention by chunk: y_i = phi_q(q_i) . A / phi_q(q_i) . z. Causal: over the frames up to the end of the
-/// query's own chunk (SANA-Video's block-causal form); bidirectional: over the clip (Katharopoulos et al., eq. 6).
-/// chunking.overlap_frames must be 0.
+/// Linear attention by chunk: y_i = phi_q(q_i) . A / phi_q(q_i) . z. Causal: over the frames up to the end of
+/// the query's own chunk (SANA-Video's block-causal form); bidirectional: over the clip (Katharopoulos et
+/// al., eq. 6). chunking.overlap_frames must be 0.
 struct LinearAttention {
   TensorView<const float> q = {}, k = {}, v = {};
   TensorView<float> out = {};
@@ -76,8 +79,9 @@ struct LinearAttention {
   DenominatorReport* report = nullptr;
 };
 
-/// Uniform hybrid attention (Attention Surgery, section 3): softmax over every `rate`-th token from token 0 on,
-/// linear attention over the others, for every query. `tokens`, if not empty: valid tokens of each batch entry.
+/// Uniform hybrid attention (Attention Surgery, section 3): softmax over every `rate`-th token from token 0
+/// on, linear attention over the others, for every query. `tokens`, if not empty: valid tokens of each batch
+/// entry.
 struct UniformAttention {
   TensorView<const float> q = {}, k = {}, v = {};
   TensorView<float> out = {};
@@ -151,16 +155,17 @@ inline Problem problem_of(const UniformAttention& p) {
 }
 }  // namespace detail
 
-/// Bytes of workspace that an operator needs for the given number of executor slots (>= 1), any alignment; or why its
-/// parameters are refused. Causal hybrid and linear attention: independent of the clip's length. Bidirectional
-/// hybrid: grows by 3 sums (feature_dim * value_dim floats) per chunk, batch entry and kv head.
+/// Bytes of workspace that an operator needs for the given number of executor slots (>= 1), any alignment; or
+/// why its parameters are refused. Causal hybrid and linear attention: independent of the clip's length.
+/// Bidirectional hybrid: grows by 3 sums (feature_dim * value_dim floats) per chunk, batch entry and kv head.
 template <class P>
-Result<std::size_t> workspace_size(const P& parameters, int slots, const Kernels& kernels = default_kernels()) {
+Result<std::size_t> workspace_size(const P& parameters, int slots,
+                                   const Kernels& kernels = default_kernels()) {
   return detail::workspace_size(detail::problem_of(parameters), slots, kernels);
 }
 
-/// Runs an operator. `workspace` holds workspace_size(parameters, executor.slots(), kernels) bytes. Nothing is
-/// allocated and no thread is started; the tasks run on `executor`.
+/// Runs an operator. `workspace` holds workspace_size(parameters, executor.slots(), kernels) bytes. Nothing
+/// is allocated and no thread is started; the tasks run on `executor`.
 template <Executor E>
 Status softmax_attention(const SoftmaxAttention& parameters, Workspace workspace, E& executor,
                          const Kernels& kernels = default_kernels()) {

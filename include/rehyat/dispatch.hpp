@@ -1,6 +1,6 @@
 #pragma once
-// Run-time choice of the instruction set, for targets that called rehyat_add_dispatch() in CMake: it compiles one small
-// unit per ISA and defines REHYAT_DISPATCH_<ISA>=1 for each.
+// Run-time choice of the instruction set, for targets that called rehyat_add_dispatch() in CMake: it compiles
+// one small unit per ISA and defines REHYAT_DISPATCH_<ISA>=1 for each.
 
 #include <atomic>
 #include <cstdlib>
@@ -20,7 +20,8 @@ const Kernels* kernels_neon();
 /// Whether this CPU (and its operating system) runs the ISA's code.
 inline bool cpu_has(Isa isa) {
   switch (isa) {
-    case Isa::scalar: return true;
+    case Isa::scalar:
+      return true;
 #if defined(__x86_64__) || defined(__i386__)
     case Isa::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -29,9 +30,11 @@ inline bool cpu_has(Isa isa) {
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
              __builtin_cpu_supports("avx512vl");
 #elif defined(__aarch64__)
-    case Isa::neon: return true;
+    case Isa::neon:
+      return true;
 #endif
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -39,18 +42,23 @@ inline bool cpu_has(Isa isa) {
 inline const Kernels* built_in(Isa isa) {
   switch (isa) {
 #ifdef REHYAT_DISPATCH_SCALAR
-    case Isa::scalar: return kernels_scalar();
+    case Isa::scalar:
+      return kernels_scalar();
 #endif
 #ifdef REHYAT_DISPATCH_AVX2
-    case Isa::avx2: return kernels_avx2();
+    case Isa::avx2:
+      return kernels_avx2();
 #endif
 #ifdef REHYAT_DISPATCH_AVX512
-    case Isa::avx512: return kernels_avx512();
+    case Isa::avx512:
+      return kernels_avx512();
 #endif
 #ifdef REHYAT_DISPATCH_NEON
-    case Isa::neon: return kernels_neon();
+    case Isa::neon:
+      return kernels_neon();
 #endif
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 }  // namespace dispatch
@@ -58,23 +66,28 @@ inline const Kernels* built_in(Isa isa) {
 /// Whether an ISA is built into this program and had by this CPU.
 inline bool available(Isa isa) { return dispatch::built_in(isa) != nullptr && dispatch::cpu_has(isa); }
 
-/// The kernels of an ISA by name ("scalar", "avx2", "avx512", "neon"), or of the best one ("auto"). An unknown name,
-/// an ISA that is not built in or one that the CPU lacks is an error that says which of these it is.
+/// The kernels of an ISA by name ("scalar", "avx2", "avx512", "neon"), or of the best one ("auto"). An
+/// unknown name, an ISA that is not built in or one that the CPU lacks is an error that says which of these
+/// it is.
 inline Result<const Kernels*> find_kernels(const char* name) {
   const bool best = std::strcmp(name, "auto") == 0;
   for (const Isa isa : {Isa::avx512, Isa::avx2, Isa::neon, Isa::scalar}) {
     if (!best && std::strcmp(name, isa_name(isa)) != 0) continue;
     if (available(isa)) return dispatch::built_in(isa);
     if (best) continue;
-    return Status::error(StatusCode::unsupported_isa, "isa is %s, which %s", name,
-                         dispatch::built_in(isa) == nullptr ? "is not built into this program" : "this CPU does not have");
+    return Status::error(
+        StatusCode::unsupported_isa, "isa is %s, which %s", name,
+        dispatch::built_in(isa) == nullptr ? "is not built into this program" : "this CPU does not have");
   }
-  if (best) return Status::error(StatusCode::unsupported_isa, "isa is auto, but no built-in one runs on this CPU");
-  return Status::error(StatusCode::unsupported_isa, "isa is %s, expected auto, scalar, avx2, avx512 or neon", name);
+  if (best)
+    return Status::error(StatusCode::unsupported_isa, "isa is auto, but no built-in one runs on this CPU");
+  return Status::error(StatusCode::unsupported_isa, "isa is %s, expected auto, scalar, avx2, avx512 or neon",
+                       name);
 }
 
-/// The kernels in use, chosen once at the first call: the ISA that the environment variable REHYAT_ISA names, else
-/// the best. An unusable REHYAT_ISA ends the program with its message: running something else in silence would be worse.
+/// The kernels in use, chosen once at the first call: the ISA that the environment variable REHYAT_ISA names,
+/// else the best. An unusable REHYAT_ISA ends the program with its message: running something else in silence
+/// would be worse.
 inline const Kernels& active_kernels() {
   static constinit std::atomic<const Kernels*> active{nullptr};
   const Kernels* kernels = active.load(std::memory_order_acquire);

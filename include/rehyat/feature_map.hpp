@@ -29,8 +29,8 @@ struct DenseLayer {
   std::int64_t out_dim = 0;
 };
 
-/// The feature map phi: R^D -> R^F of one side (queries or keys) of linear attention. A value that views weights;
-/// they must outlive every call that uses it.
+/// The feature map phi: R^D -> R^F of one side (queries or keys) of linear attention. A value that views
+/// weights; they must outlive every call that uses it.
 struct FeatureMap {
   enum class Kind : std::uint8_t {
     unset,        ///< refused wherever features are needed
@@ -40,8 +40,8 @@ struct FeatureMap {
   };
 
   Kind kind = Kind::unset;
-  int num_layers = 0;  ///< 1 to 3 for polynomial
-  int degree = 1;      ///< 1 to 4
+  int num_layers = 0;                                   ///< 1 to 3 for polynomial
+  int degree = 1;                                       ///< 1 to 4
   Activation activation = Activation::gelu;             ///< between the layers
   Activation output_activation = Activation::identity;  ///< after the last layer, before the powers
   DenseLayer layers[max_feature_layers] = {};
@@ -70,10 +70,14 @@ struct FeatureMap {
   /// F, the number of features of a token whose query or key has `head_dim` elements.
   constexpr std::int64_t feature_dim(std::int64_t head_dim) const {
     switch (kind) {
-      case Kind::unset: return 0;
-      case Kind::elementwise: return head_dim;
-      case Kind::given: return given_dim;
-      case Kind::polynomial: return num_layers >= 1 && num_layers <= max_feature_layers ? layers[num_layers - 1].out_dim : 0;
+      case Kind::unset:
+        return 0;
+      case Kind::elementwise:
+        return head_dim;
+      case Kind::given:
+        return given_dim;
+      case Kind::polynomial:
+        return num_layers >= 1 && num_layers <= max_feature_layers ? layers[num_layers - 1].out_dim : 0;
     }
     return 0;
   }

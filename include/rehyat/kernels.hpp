@@ -1,6 +1,6 @@
 #pragma once
-// Which kernels run. Two ways in: headers alone give the ISA of the including unit's flags; with rehyat_add_dispatch()
-// (REHYAT_DISPATCH is then defined) the best ISA of the CPU is picked at run time.
+// Which kernels run. Two ways in: headers alone give the ISA of the including unit's flags; with
+// rehyat_add_dispatch() (REHYAT_DISPATCH is then defined) the best ISA of the CPU is picked at run time.
 
 #include "rehyat/kernel/kernel_table.hpp"
 

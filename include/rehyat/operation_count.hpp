@@ -1,5 +1,6 @@
 #pragma once
-// Floating-point operations of the operators, 2 a multiply-add: what GFLOP/s figures of this project divide by.
+// Floating-point operations of the operators, 2 a multiply-add: what GFLOP/s figures of this project divide
+// by.
 
 #include <cstdint>
 
@@ -9,10 +10,11 @@ namespace rehyat {
 
 /// Operations by kind, over all heads and batch entries. Activations, exponentials and z are not counted.
 struct OperationCount {
-  double softmax = 0;      ///< 2 (D + Dv) a query and softmax key
-  double feature_map = 0;  ///< 2 in * out a layer and token: queries that have linear keys, keys that are absorbed
-  double read = 0;         ///< 2 F Dv a query that has linear keys
-  double absorb = 0;       ///< 2 F Dv a key that is absorbed
+  double softmax = 0;  ///< 2 (D + Dv) a query and softmax key
+  double feature_map =
+      0;              ///< 2 in * out a layer and token: queries that have linear keys, keys that are absorbed
+  double read = 0;    ///< 2 F Dv a query that has linear keys
+  double absorb = 0;  ///< 2 F Dv a key that is absorbed
   double total() const { return softmax + feature_map + read + absorb; }
 };
 
@@ -50,11 +52,13 @@ inline TokenCounts token_counts(const Problem& p, std::int64_t b) {
   const std::int64_t chunks = chunk_count(frames, p.chunking);
   for (std::int64_t t = 0; t < chunks; ++t) {
     const ChunkSets sets = hybrid_sets(frames, t, p.chunking, p.direction);
-    n.softmax_pairs += static_cast<double>(sets.queries.size()) * static_cast<double>(sets.softmax.size()) * m * m;
-    if (!sets.linear_before.empty() || !sets.linear_after.empty()) n.reading_queries += static_cast<double>(sets.queries.size()) * m;
+    n.softmax_pairs +=
+        static_cast<double>(sets.queries.size()) * static_cast<double>(sets.softmax.size()) * m * m;
+    if (!sets.linear_before.empty() || !sets.linear_after.empty())
+      n.reading_queries += static_cast<double>(sets.queries.size()) * m;
   }
-  // causal: up to the last chunk's softmax set. Bidirectional: up to there, or from the end of the first chunk's, which
-  // together may leave out a middle that every chunk has in its softmax set
+  // causal: up to the last chunk's softmax set. Bidirectional: up to there, or from the end of the first
+  // chunk's, which together may leave out a middle that every chunk has in its softmax set
   const std::int64_t prefix = chunks > 0 ? softmax_begin(chunks - 1, p.chunking) : 0;
   std::int64_t absorbed = prefix;
   if (p.direction == Direction::bidirectional && chunks > 1) {
@@ -84,8 +88,8 @@ inline OperationCount operation_count(Problem p) {
 
 }  // namespace detail
 
-/// Operations of a one-shot operator by the definition (SPEC of the counts: README). Parameters that workspace_size()
-/// refuses give nothing meaningful.
+/// Operations of a one-shot operator by the definition (SPEC of the counts: README). Parameters that
+/// workspace_size() refuses give nothing meaningful.
 template <class P>
 OperationCount operation_count(const P& parameters) {
   return detail::operation_count(detail::problem_of(parameters));

@@ -8,22 +8,25 @@
 
 namespace rehyat {
 
-/// The choice of c_i, the shift inside the exponentials. With linear keys it is part of the model: it scales the
-/// softmax branch against the linear one, so weights belong to the stabilizer they were trained with.
+/// The choice of c_i, the shift inside the exponentials. With linear keys it is part of the model: it scales
+/// the softmax branch against the linear one, so weights belong to the stabilizer they were trained with.
 enum class Stabilizer : std::uint8_t {
-  /// c_i is the largest score of the row's softmax set; the linear branch is taken as it is. This is how we read
-  /// the printed equations (ReHyAt, eq. 7; LoLCATs' code does the same); there is no official code to confirm it.
+  /// c_i is the largest score of the row's softmax set; the linear branch is taken as it is. This is how we
+  /// read
+  /// the printed equations (ReHyAt, eq. 7; LoLCATs' code does the same); there is no official code to confirm
+  /// it.
   /// The linear mass of an endless video grows while the softmax mass is bounded: the window fades.
   row_max,
-  /// Both branches keep their true size: phi_q . phi_k approximates exp(score) itself. Joined by exponents, so
+  /// Both branches keep their true size: phi_q . phi_k approximates exp(score) itself. Joined by exponents,
+  /// so
   /// nothing overflows.
   none,
 };
 
-/// Features that the caller computed, where a FeatureMap is FeatureMap::given(F). Views of [batch, token, heads, F]
-/// with the tokens of q and k; `q` and `q_denominator` have the query heads, the others the kv heads. The
-/// denominator views may be left empty (both or none): then numerator and denominator share features. SANA-Video
-/// needs them apart: ReLU features, rotary embedding in the numerator only.
+/// Features that the caller computed, where a FeatureMap is FeatureMap::given(F). Views of [batch, token,
+/// heads, F] with the tokens of q and k; `q` and `q_denominator` have the query heads, the others the kv
+/// heads. The denominator views may be left empty (both or none): then numerator and denominator share
+/// features. SANA-Video needs them apart: ReLU features, rotary embedding in the numerator only.
 struct GivenFeatures {
   TensorView<const float> q = {};
   TensorView<const float> k = {};
@@ -31,17 +34,18 @@ struct GivenFeatures {
   TensorView<const float> k_denominator = {};
 };
 
-/// What a caller needs to merge partial results, per query and head, as views of [batch, token, heads, 1]. Each is
-/// optional (null data). With y the output, y * (row_sum + g * linear_denominator) is the numerator, where g is 1
-/// with Stabilizer::row_max and exp(-row_max) with Stabilizer::none.
+/// What a caller needs to merge partial results, per query and head, as views of [batch, token, heads, 1].
+/// Each is optional (null data). With y the output, y * (row_sum + g * linear_denominator) is the numerator,
+/// where g is 1 with Stabilizer::row_max and exp(-row_max) with Stabilizer::none.
 struct QueryStatistics {
-  TensorView<float> row_max = {};             ///< largest scale * <q, k> of the softmax set, natural units; -inf if it is empty
-  TensorView<float> row_sum = {};             ///< sum of exp(score - row_max) over the softmax set; 0 if it is empty
+  TensorView<float> row_max =
+      {};  ///< largest scale * <q, k> of the softmax set, natural units; -inf if it is empty
+  TensorView<float> row_sum = {};  ///< sum of exp(score - row_max) over the softmax set; 0 if it is empty
   TensorView<float> linear_denominator = {};  ///< phi_q . z, unshifted; 0 where there are no linear keys
 };
 
-/// The denominators that a call met, after the shift of the stabilizer that it used, before epsilon and floor.
-/// Signed features (odd powers) can bring them near zero; nothing is clamped in silence.
+/// The denominators that a call met, after the shift of the stabilizer that it used, before epsilon and
+/// floor. Signed features (odd powers) can bring them near zero; nothing is clamped in silence.
 struct DenominatorReport {
   float smallest = std::numeric_limits<float>::infinity();            ///< of all that are not NaN
   float smallest_magnitude = std::numeric_limits<float>::infinity();  ///< of all that are not NaN

@@ -37,9 +37,9 @@ struct RecurrentConfig {
   float denominator_floor = 0;
 };
 
-/// One chunk of every batch entry: q, k, v, out hold at most chunk_frames whole frames of tokens. `frames`, if not
-/// empty, holds each entry's frames of this chunk; an entry with 0 frames sits this chunk out. commit() reads k, v
-/// and the key features only; peek() and step() read all and write out.
+/// One chunk of every batch entry: q, k, v, out hold at most chunk_frames whole frames of tokens. `frames`,
+/// if not empty, holds each entry's frames of this chunk; an entry with 0 frames sits this chunk out.
+/// commit() reads k, v and the key features only; peek() and step() read all and write out.
 struct RecurrentChunk {
   TensorView<const float> q = {}, k = {}, v = {};
   TensorView<float> out = {};
@@ -49,18 +49,18 @@ struct RecurrentChunk {
   DenominatorReport* report = nullptr;
 };
 
-/// The state of a recurrence (ReHyAt, section 3.3; SPEC's key sets decide what is absorbed when): per batch entry and
-/// kv head the sums A and z over the frames that left the overlap, and the tail, the keys and values of the last
-/// min(overlap_frames, frames_seen) frames. A handle over the caller's bytes: copying the handle shares the state,
-/// copy_from() copies it. The result of stepping through a clip equals causal hybrid_attention() (or
-/// linear_attention()) of the whole clip to the bit.
+/// The state of a recurrence (ReHyAt, section 3.3; SPEC's key sets decide what is absorbed when): per batch
+/// entry and kv head the sums A and z over the frames that left the overlap, and the tail, the keys and
+/// values of the last min(overlap_frames, frames_seen) frames. A handle over the caller's bytes: copying the
+/// handle shares the state, copy_from() copies it. The result of stepping through a clip equals causal
+/// hybrid_attention() (or linear_attention()) of the whole clip to the bit.
 class RecurrentState {
  public:
   /// Bytes of a state, known beforehand and constant: no chunk changes it, nor does the instruction set.
   static Result<std::size_t> size_bytes(const RecurrentConfig& config);
 
-  /// Lays an empty state over `size` >= size_bytes(config) bytes at `data` (aligned to 8 bytes; to 64 for speed),
-  /// which must outlive it, as the weights of phi must.
+  /// Lays an empty state over `size` >= size_bytes(config) bytes at `data` (aligned to 8 bytes; to 64 for
+  /// speed), which must outlive it, as the weights of phi must.
   static Result<RecurrentState> create(const RecurrentConfig& config, void* data, std::size_t size);
 
   /// Workspace that peek, commit and step need for the given number of executor slots.
@@ -68,7 +68,8 @@ class RecurrentState {
                                             const Kernels& kernels = default_kernels());
 
   /// Writes the output of this chunk; the state stays as it is (its tensors may be a noisy version of what is
-  /// committed later). Errors: shapes, or StatusCode::sequence_finished after a short chunk; nothing is written then.
+  /// committed later). Errors: shapes, or StatusCode::sequence_finished after a short chunk; nothing is
+  /// written then.
   template <Executor E>
   Status peek(const RecurrentChunk& chunk, Workspace workspace, E& executor,
               const Kernels& kernels = default_kernels()) const {
@@ -94,8 +95,8 @@ class RecurrentState {
   void reset();
   Status reset(std::int64_t batch_entry);
 
-  /// Copies all batch entries of a state of the same geometry, or one entry to one entry. The feature maps are not
-  /// compared: they belong to the config of each state.
+  /// Copies all batch entries of a state of the same geometry, or one entry to one entry. The feature maps
+  /// are not compared: they belong to the config of each state.
   Status copy_from(const RecurrentState& other);
   Status copy_entry(std::int64_t to, const RecurrentState& other, std::int64_t from);
 

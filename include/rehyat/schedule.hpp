@@ -43,17 +43,21 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return a / b +
 constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 /// Number of chunks of a clip of `frames` frames; the last may be short.
-constexpr std::int64_t chunk_count(std::int64_t frames, const Chunking& c) { return ceil_div(frames, c.chunk_frames); }
+constexpr std::int64_t chunk_count(std::int64_t frames, const Chunking& c) {
+  return ceil_div(frames, c.chunk_frames);
+}
 
-/// s_t = max(t * Tc - To, 0): the first frame of chunk t's softmax set, hence the end of what has been absorbed
-/// before it is attended.
+/// s_t = max(t * Tc - To, 0): the first frame of chunk t's softmax set, hence the end of what has been
+/// absorbed before it is attended.
 constexpr std::int64_t softmax_begin(std::int64_t chunk, const Chunking& c) {
   const std::int64_t s = chunk * c.chunk_frames - c.overlap_frames;
   return s > 0 ? s : 0;
 }
 
-/// Hybrid attention: softmax over chunk and overlap, linear attention over the rest that the direction allows.
-constexpr ChunkSets hybrid_sets(std::int64_t frames, std::int64_t chunk, const Chunking& c, Direction direction) {
+/// Hybrid attention: softmax over chunk and overlap, linear attention over the rest that the direction
+/// allows.
+constexpr ChunkSets hybrid_sets(std::int64_t frames, std::int64_t chunk, const Chunking& c,
+                                Direction direction) {
   const std::int64_t begin = chunk * c.chunk_frames;
   const std::int64_t end = begin + c.chunk_frames < frames ? begin + c.chunk_frames : frames;
   const std::int64_t first = softmax_begin(chunk, c);
@@ -65,7 +69,8 @@ constexpr ChunkSets hybrid_sets(std::int64_t frames, std::int64_t chunk, const C
 }
 
 /// Linear attention by chunk: no softmax keys.
-constexpr ChunkSets linear_sets(std::int64_t frames, std::int64_t chunk, const Chunking& c, Direction direction) {
+constexpr ChunkSets linear_sets(std::int64_t frames, std::int64_t chunk, const Chunking& c,
+                                Direction direction) {
   const std::int64_t begin = chunk * c.chunk_frames;
   const std::int64_t end = begin + c.chunk_frames < frames ? begin + c.chunk_frames : frames;
   const bool both = direction == Direction::bidirectional;

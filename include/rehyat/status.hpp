@@ -20,8 +20,8 @@ enum class StatusCode : std::uint8_t {
   invalid_file,         ///< a file that is read is not what it declares to be
 };
 
-/// The result of a call: success, or a code and one line of text that names the argument, its value and what was
-/// expected. A value without heap memory; nothing is thrown.
+/// The result of a call: success, or a code and one line of text that names the argument, its value and what
+/// was expected. A value without heap memory; nothing is thrown.
 class [[nodiscard]] Status {
  public:
   Status() = default;
@@ -68,11 +68,11 @@ class [[nodiscard]] Result {
 };
 
 /// Returns the enclosing function's Status if `expression` is an error.
-#define REHYAT_RETURN_IF_ERROR(expression)                                   \
-  do {                                                                       \
+#define REHYAT_RETURN_IF_ERROR(expression)                                    \
+  do {                                                                        \
     if (::rehyat::Status rehyat_status = (expression); !rehyat_status.ok()) { \
-      return rehyat_status;                                                  \
-    }                                                                        \
+      return rehyat_status;                                                   \
+    }                                                                         \
   } while (false)
 
 }  // namespace rehyat

@@ -7,9 +7,9 @@
 
 namespace rehyat {
 
-/// A view over the caller's memory as [batch, token, head, dim]; it owns nothing. Strides are in elements and may
-/// be anything (head-major, token-major, a slice of a fused QKV buffer; 0 to broadcast an input); the stride of
-/// `dim` is 1. Elements need the alignment of T only.
+/// A view over the caller's memory as [batch, token, head, dim]; it owns nothing. Strides are in elements and
+/// may be anything (head-major, token-major, a slice of a fused QKV buffer; 0 to broadcast an input); the
+/// stride of `dim` is 1. Elements need the alignment of T only.
 template <class T>
 struct TensorView {
   T* data = nullptr;
@@ -22,8 +22,8 @@ struct TensorView {
   std::int64_t head_stride = 0;
 
   /// Packed [batch, token, head, dim], as most models hold activations.
-  static constexpr TensorView token_major(T* data, std::int64_t batch, std::int64_t tokens, std::int64_t heads,
-                                          std::int64_t dim) {
+  static constexpr TensorView token_major(T* data, std::int64_t batch, std::int64_t tokens,
+                                          std::int64_t heads, std::int64_t dim) {
     return {data, batch, tokens, heads, dim, tokens * heads * dim, heads * dim, dim};
   }
 
@@ -54,9 +54,7 @@ struct TensorView {
     return data + b * batch_stride + token * token_stride + head * head_stride;
   }
 
-  constexpr operator TensorView<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  constexpr operator TensorView<const T>() const requires(!std::is_const_v<T>) {
     return {data, batch, tokens, heads, dim, batch_stride, token_stride, head_stride};
   }
 };

@@ -14,12 +14,13 @@
 namespace rehyat {
 
 /// An Executor over std::thread: `slots` workers, the calling thread among them. Threads are started by the
-/// constructor and joined by the destructor, none in between. Tasks are handed out by an atomic counter. One run() at a
-/// time: a pool is not to be shared by threads that call operators at once, and a task must not call run().
+/// constructor and joined by the destructor, none in between. Tasks are handed out by an atomic counter. One
+/// run() at a time: a pool is not to be shared by threads that call operators at once, and a task must not
+/// call run().
 class ThreadPool {
  public:
-  /// `slots` >= 1 workers in all; smaller values count as 1. Where the system refuses a thread the pool makes do with
-  /// those it has (built without exceptions, the program ends): slots() tells.
+  /// `slots` >= 1 workers in all; smaller values count as 1. Where the system refuses a thread the pool makes
+  /// do with those it has (built without exceptions, the program ends): slots() tells.
   explicit ThreadPool(int slots) {
     threads_.reserve(static_cast<std::size_t>(slots < 1 ? 0 : slots - 1));
 #ifdef __cpp_exceptions

@@ -7,8 +7,8 @@
 
 namespace rehyat {
 
-/// The caller's scratch memory for one call: at least as many bytes as the operator's workspace_size() says, of any
-/// alignment. Its contents mean nothing before or after the call, and its size never changes a result.
+/// The caller's scratch memory for one call: at least as many bytes as the operator's workspace_size() says,
+/// of any alignment. Its contents mean nothing before or after the call, and its size never changes a result.
 struct Workspace {
   void* data = nullptr;
   std::size_t size = 0;
@@ -16,8 +16,8 @@ struct Workspace {
 
 namespace detail {
 
-/// Cuts a buffer into cache-line aligned arrays of float. Run once over no memory it measures what is needed; run
-/// over the caller's bytes it gives the same arrays addresses: one description serves both.
+/// Cuts a buffer into cache-line aligned arrays of float. Run once over no memory it measures what is needed;
+/// run over the caller's bytes it gives the same arrays addresses: one description serves both.
 class Arena {
  public:
   static constexpr std::size_t alignment = 64;

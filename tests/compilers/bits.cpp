@@ -1,5 +1,5 @@
-// Prints a hash of the outputs of all operators for fixed inputs. Built with several compilers and optimisation levels
-// by compare_bits.sh: the hashes must agree per ISA.
+// Prints a hash of the outputs of all operators for fixed inputs. Built with several compilers and
+// optimisation levels by compare_bits.sh: the hashes must agree per ISA.
 
 #include <cstdint>
 #include <cstdio>
@@ -62,15 +62,20 @@ void add_run(Hash& hash, const P& p, std::vector<float>& out) {
   hash.add(out);
 }
 
-void add_all(Hash& hash, Numbers& numbers, const Geometry& g, Activation hidden, Activation last, Stabilizer stabilizer) {
+void add_all(Hash& hash, Numbers& numbers, const Geometry& g, Activation hidden, Activation last,
+             Stabilizer stabilizer) {
   const std::int64_t n = g.frames * g.tokens_per_frame, hidden_dim = 40, features = 36;
   const auto q = numbers.draw(n * g.heads * g.dim, 1), k = numbers.draw(n * g.kv_heads * g.dim, 1);
   const auto v = numbers.draw(n * g.kv_heads * g.value_dim, 1);
   std::vector<float> out(static_cast<std::size_t>(n * g.heads * g.value_dim));
   std::vector<std::vector<float>> weights;
   const auto map = [&](std::int64_t heads) {
-    FeatureMap m{.kind = FeatureMap::Kind::polynomial, .num_layers = 2, .degree = 3, .activation = hidden,
-                 .output_activation = last, .heads = heads};
+    FeatureMap m{.kind = FeatureMap::Kind::polynomial,
+                 .num_layers = 2,
+                 .degree = 3,
+                 .activation = hidden,
+                 .output_activation = last,
+                 .heads = heads};
     const auto layer = [&](std::int64_t in, std::int64_t to) {
       weights.push_back(numbers.draw(heads * in * to, 0.2f));
       weights.push_back(numbers.draw(heads * to, 0.1f));
@@ -88,14 +93,38 @@ void add_all(Hash& hash, Numbers& numbers, const Geometry& g, Activation hidden,
   const Chunking chunking{.tokens_per_frame = g.tokens_per_frame, .chunk_frames = 2, .overlap_frames = 1};
   add_run(hash, SoftmaxAttention{.q = q_view, .k = k_view, .v = v_view, .out = out_view}, out);
   for (const Direction direction : {Direction::causal, Direction::bidirectional}) {
-    add_run(hash, HybridAttention{.q = q_view, .k = k_view, .v = v_view, .out = out_view, .chunking = chunking,
-                                  .direction = direction, .phi_q = phi_q, .phi_k = phi_k, .stabilizer = stabilizer}, out);
-    add_run(hash, LinearAttention{.q = q_view, .k = k_view, .v = v_view, .out = out_view,
-                                  .chunking = {g.tokens_per_frame, 2, 0}, .direction = direction, .phi_q = phi_q,
-                                  .phi_k = phi_k}, out);
+    add_run(hash,
+            HybridAttention{.q = q_view,
+                            .k = k_view,
+                            .v = v_view,
+                            .out = out_view,
+                            .chunking = chunking,
+                            .direction = direction,
+                            .phi_q = phi_q,
+                            .phi_k = phi_k,
+                            .stabilizer = stabilizer},
+            out);
+    add_run(hash,
+            LinearAttention{.q = q_view,
+                            .k = k_view,
+                            .v = v_view,
+                            .out = out_view,
+                            .chunking = {g.tokens_per_frame, 2, 0},
+                            .direction = direction,
+                            .phi_q = phi_q,
+                            .phi_k = phi_k},
+            out);
   }
-  add_run(hash, UniformAttention{.q = q_view, .k = k_view, .v = v_view, .out = out_view, .rate = 3, .phi_q = phi_q,
-                                 .phi_k = phi_k, .stabilizer = stabilizer}, out);
+  add_run(hash,
+          UniformAttention{.q = q_view,
+                           .k = k_view,
+                           .v = v_view,
+                           .out = out_view,
+                           .rate = 3,
+                           .phi_q = phi_q,
+                           .phi_k = phi_k,
+                           .stabilizer = stabilizer},
+          out);
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ inline std::vector<Isa> tested_isas() {
   return isas;
 }
 
-/// Every program that includes this says what it ran on; the build checks that nothing this machine has was left out.
+/// Every program that includes this says what it ran on; the build checks that nothing this machine has was
+/// left out.
 class IsaReport : public testing::Environment {
  public:
   void SetUp() override {
@@ -42,6 +43,6 @@ inline std::string name_of_isa(const testing::TestParamInfo<Isa>& info) { return
 }  // namespace rehyat::support
 
 /// Instantiates a suite derived from IsaTest for every ISA of this machine.
-#define REHYAT_TEST_ALL_ISAS(suite)                                                                          \
+#define REHYAT_TEST_ALL_ISAS(suite)                                                         \
   INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::ValuesIn(::rehyat::support::tested_isas()), \
                            ::rehyat::support::name_of_isa)

@@ -1,6 +1,6 @@
 #pragma once
-// Runs operators with a workspace of exactly the size asked for, filled with NaN beforehand: scratch that is read before
-// it is written shows.
+// Runs operators with a workspace of exactly the size asked for, filled with NaN beforehand: scratch that is
+// read before it is written shows.
 
 #include <gtest/gtest.h>
 

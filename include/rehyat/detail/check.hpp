@@ -1,6 +1,6 @@
 #pragma once
-// Every precondition of the operators, checked before anything is computed. A message names the argument, its value
-// and what was expected.
+// Every precondition of the operators, checked before anything is computed. A message names the argument, its
+// value and what was expected.
 
 #include <cinttypes>
 #include <cmath>
@@ -22,8 +22,9 @@ inline Status check_slots(int slots) {
 inline Status check_workspace(const Workspace& w, std::size_t needed, int slots) {
   if (w.size >= needed && (w.data != nullptr || needed == 0)) return {};
   if (w.data == nullptr) return refuse_null("workspace.data");
-  return Status::error(StatusCode::workspace_too_small, "workspace.size is %zu, expected at least %zu bytes for %d slots",
-                       w.size, needed, slots);
+  return Status::error(StatusCode::workspace_too_small,
+                       "workspace.size is %zu, expected at least %zu bytes for %d slots", w.size, needed,
+                       slots);
 }
 
 inline Status check_chunking(const Chunking& c) {
@@ -32,46 +33,54 @@ inline Status check_chunking(const Chunking& c) {
   return check_at_least("chunking.overlap_frames", c.overlap_frames, 0);
 }
 
-inline Status check_counts(const char* name, std::span<const std::int64_t> counts, std::int64_t batch, std::int64_t most) {
+inline Status check_counts(const char* name, std::span<const std::int64_t> counts, std::int64_t batch,
+                           std::int64_t most) {
   if (counts.empty()) return {};
   if (static_cast<std::int64_t>(counts.size()) != batch) {
-    return Status::error(StatusCode::invalid_argument, "%s.size() is %zu, expected q.batch (%" PRId64 ") or none", name,
-                         counts.size(), batch);
+    return Status::error(StatusCode::invalid_argument,
+                         "%s.size() is %zu, expected q.batch (%" PRId64 ") or none", name, counts.size(),
+                         batch);
   }
   for (std::size_t b = 0; b < counts.size(); ++b) {
     if (counts[b] < 0 || counts[b] > most) {
-      return Status::error(StatusCode::invalid_argument, "%s[%zu] is %" PRId64 ", expected 0 to %" PRId64, name, b,
-                           counts[b], most);
+      return Status::error(StatusCode::invalid_argument, "%s[%zu] is %" PRId64 ", expected 0 to %" PRId64,
+                           name, b, counts[b], most);
     }
   }
   return {};
 }
 
 /// One feature map for `heads` heads of `head_dim` elements.
-inline Status check_feature_map(const char* name, const FeatureMap& map, std::int64_t heads, std::int64_t head_dim) {
+inline Status check_feature_map(const char* name, const FeatureMap& map, std::int64_t heads,
+                                std::int64_t head_dim) {
   using Kind = FeatureMap::Kind;
   const auto error = [&](const char* member, std::int64_t value, const char* expected) {
-    return Status::error(StatusCode::invalid_argument, "%s.%s is %" PRId64 ", expected %s", name, member, value, expected);
+    return Status::error(StatusCode::invalid_argument, "%s.%s is %" PRId64 ", expected %s", name, member,
+                         value, expected);
   };
   if (map.kind == Kind::unset) {
     return Status::error(StatusCode::invalid_argument,
                          "%s is unset, expected a feature map (linear keys need one)", name);
   }
   if (map.kind == Kind::given) {
-    if (map.given_dim < 1 || map.given_dim > max_feature_dim) return error("given_dim", map.given_dim, "1 to 16384");
+    if (map.given_dim < 1 || map.given_dim > max_feature_dim)
+      return error("given_dim", map.given_dim, "1 to 16384");
     return {};
   }
   if (map.kind == Kind::elementwise) return {};
-  if (map.num_layers < 1 || map.num_layers > max_feature_layers) return error("num_layers", map.num_layers, "1 to 3");
+  if (map.num_layers < 1 || map.num_layers > max_feature_layers)
+    return error("num_layers", map.num_layers, "1 to 3");
   if (map.degree < 1 || map.degree > max_feature_degree) return error("degree", map.degree, "1 to 4");
   if (map.heads != heads) {
     return Status::error(StatusCode::invalid_argument,
-                         "%s.heads is %" PRId64 ", expected the heads of its side (%" PRId64 ")", name, map.heads, heads);
+                         "%s.heads is %" PRId64 ", expected the heads of its side (%" PRId64 ")", name,
+                         map.heads, heads);
   }
   for (int i = 0; i < map.num_layers; ++i) {
     const DenseLayer& layer = map.layers[i];
     if (layer.weight == nullptr) return error("layers[].weight of layer", i, "not null");
-    if (layer.out_dim < 1 || layer.out_dim > max_feature_dim) return error("layers[].out_dim", layer.out_dim, "1 to 16384");
+    if (layer.out_dim < 1 || layer.out_dim > max_feature_dim)
+      return error("layers[].out_dim", layer.out_dim, "1 to 16384");
   }
   if (map.feature_dim(head_dim) % map.degree != 0) {
     return error("feature_dim", map.feature_dim(head_dim), "a multiple of its degree");
@@ -85,7 +94,8 @@ inline Status check_feature_maps(const FeatureMap& phi_q, const FeatureMap& phi_
   REHYAT_RETURN_IF_ERROR(check_feature_map("phi_k", phi_k, kv_heads, head_dim));
   const bool q_given = phi_q.kind == FeatureMap::Kind::given, k_given = phi_k.kind == FeatureMap::Kind::given;
   if (q_given != k_given) {
-    return Status::error(StatusCode::invalid_argument, "%s is given, expected given features on both sides or on neither",
+    return Status::error(StatusCode::invalid_argument,
+                         "%s is given, expected given features on both sides or on neither",
                          q_given ? "phi_q" : "phi_k");
   }
   if (phi_q.feature_dim(head_dim) != phi_k.feature_dim(head_dim)) {
@@ -97,13 +107,17 @@ inline Status check_feature_maps(const FeatureMap& phi_q, const FeatureMap& phi_
 }
 
 /// The scalars of the joint normalisation.
-inline Status check_normalisation(Stabilizer stabilizer, std::optional<float> scale, float epsilon, float floor) {
+inline Status check_normalisation(Stabilizer stabilizer, std::optional<float> scale, float epsilon,
+                                  float floor) {
   const auto error = [](const char* name, float value, const char* expected) {
-    return Status::error(StatusCode::invalid_argument, "%s is %g, expected %s", name, static_cast<double>(value), expected);
+    return Status::error(StatusCode::invalid_argument, "%s is %g, expected %s", name,
+                         static_cast<double>(value), expected);
   };
   if (scale && !std::isfinite(*scale)) return error("scale", *scale, "a finite number");
-  if (!(epsilon >= 0) || !std::isfinite(epsilon)) return error("denominator_epsilon", epsilon, "a finite number >= 0");
-  if (!(floor >= 0) || !std::isfinite(floor)) return error("denominator_floor", floor, "a finite number >= 0");
+  if (!(epsilon >= 0) || !std::isfinite(epsilon))
+    return error("denominator_epsilon", epsilon, "a finite number >= 0");
+  if (!(floor >= 0) || !std::isfinite(floor))
+    return error("denominator_floor", floor, "a finite number >= 0");
   if (stabilizer == Stabilizer::row_max) return {};
   if (epsilon != 0) return error("denominator_epsilon", epsilon, "0 with Stabilizer::none");
   if (floor != 0) return error("denominator_floor", floor, "0 with Stabilizer::none");
@@ -121,7 +135,8 @@ inline Status check_statistics(const QueryStatistics& s, const TensorView<const 
 inline Status check_given(const GivenFeatures& given, const FeatureMap& phi, const Shape& q, const Shape& k,
                           bool with_queries) {
   if (phi.kind != FeatureMap::Kind::given) return {};
-  const Shape q_shape{q.batch, q.tokens, q.heads, phi.given_dim}, k_shape{k.batch, k.tokens, k.heads, phi.given_dim};
+  const Shape q_shape{q.batch, q.tokens, q.heads, phi.given_dim},
+      k_shape{k.batch, k.tokens, k.heads, phi.given_dim};
   REHYAT_RETURN_IF_ERROR(check_input("given.k", given.k, k_shape));
   if (given.k_denominator.data != nullptr) {
     REHYAT_RETURN_IF_ERROR(check_input("given.k_denominator", given.k_denominator, k_shape));
@@ -162,7 +177,8 @@ inline Status check(const Problem& p) {
   REHYAT_RETURN_IF_ERROR(check_tensors(p));
   if (p.framed()) {
     REHYAT_RETURN_IF_ERROR(check_chunking(p.chunking));
-    REHYAT_RETURN_IF_ERROR(check_divides("chunking.tokens_per_frame", p.chunking.tokens_per_frame, "q.tokens", p.q.tokens));
+    REHYAT_RETURN_IF_ERROR(
+        check_divides("chunking.tokens_per_frame", p.chunking.tokens_per_frame, "q.tokens", p.q.tokens));
     if (p.schedule == Schedule::linear && p.chunking.overlap_frames != 0) {
       return refuse("chunking.overlap_frames", p.chunking.overlap_frames, "0 for linear attention");
     }
@@ -174,7 +190,8 @@ inline Status check(const Problem& p) {
     REHYAT_RETURN_IF_ERROR(check_counts("key_tokens", p.key_counts, p.q.batch, p.k.tokens));
     for (std::int64_t b = 0; b < p.q.batch; ++b) {
       if (p.units_of_queries(b) > 0 && p.units_of_keys(b) < 1) {
-        return refuse(p.key_counts.empty() ? "k.tokens" : "key_tokens", p.units_of_keys(b), "at least 1 where there are queries");
+        return refuse(p.key_counts.empty() ? "k.tokens" : "key_tokens", p.units_of_keys(b),
+                      "at least 1 where there are queries");
       }
     }
   }

@@ -21,20 +21,23 @@ inline Status refuse_null(const char* name) {
 
 inline Status check_at_least(const char* name, std::int64_t value, std::int64_t least) {
   if (value >= least) return {};
-  return Status::error(StatusCode::invalid_argument, "%s is %" PRId64 ", expected at least %" PRId64, name, value, least);
+  return Status::error(StatusCode::invalid_argument, "%s is %" PRId64 ", expected at least %" PRId64, name,
+                       value, least);
 }
 
 inline Status check_equal(const char* name, std::int64_t value, const char* other, std::int64_t expected) {
   if (value == expected) return {};
-  return Status::error(StatusCode::invalid_argument, "%s is %" PRId64 ", expected %s (%" PRId64 ")", name, value, other,
-                       expected);
+  return Status::error(StatusCode::invalid_argument, "%s is %" PRId64 ", expected %s (%" PRId64 ")", name,
+                       value, other, expected);
 }
 
 /// `value` >= 1 must divide `total`.
-inline Status check_divides(const char* name, std::int64_t value, const char* total_name, std::int64_t total) {
+inline Status check_divides(const char* name, std::int64_t value, const char* total_name,
+                            std::int64_t total) {
   if (total % value == 0) return {};
-  return Status::error(StatusCode::invalid_argument, "%s is %" PRId64 ", expected a divisor of %s (%" PRId64 ")", name, value,
-                       total_name, total);
+  return Status::error(StatusCode::invalid_argument,
+                       "%s is %" PRId64 ", expected a divisor of %s (%" PRId64 ")", name, value, total_name,
+                       total);
 }
 
 inline Status check_dim(const char* name, std::int64_t dim) {
@@ -52,7 +55,8 @@ template <class T>
 Status check_input(const char* name, const TensorView<T>& view, const Shape& expected) {
   const auto member = [&](const char* what, std::int64_t value, std::int64_t wanted) -> Status {
     if (value == wanted) return {};
-    return Status::error(StatusCode::invalid_argument, "%s.%s is %" PRId64 ", expected %" PRId64, name, what, value, wanted);
+    return Status::error(StatusCode::invalid_argument, "%s.%s is %" PRId64 ", expected %" PRId64, name, what,
+                         value, wanted);
   };
   REHYAT_RETURN_IF_ERROR(member("batch", view.batch, expected.batch));
   REHYAT_RETURN_IF_ERROR(member("tokens", view.tokens, expected.tokens));
@@ -67,19 +71,22 @@ Status check_input(const char* name, const TensorView<T>& view, const Shape& exp
   const std::int64_t strides[3] = {view.batch_stride, view.token_stride, view.head_stride};
   for (int i = 0; i < 3; ++i) {
     std::int64_t span = 0;
-    const bool overflow = strides[i] == INT64_MIN ||
-                          __builtin_mul_overflow(extents[i] - 1, strides[i] < 0 ? -strides[i] : strides[i], &span) ||
-                          __builtin_add_overflow(reach, span, &reach) || reach > INT64_MAX / 8;
+    const bool overflow =
+        strides[i] == INT64_MIN ||
+        __builtin_mul_overflow(extents[i] - 1, strides[i] < 0 ? -strides[i] : strides[i], &span) ||
+        __builtin_add_overflow(reach, span, &reach) || reach > INT64_MAX / 8;
     if (overflow) {
       return Status::error(StatusCode::invalid_argument,
-                           "%s strides are %" PRId64 ", %" PRId64 ", %" PRId64 ", expected ones whose reach does not overflow",
+                           "%s strides are %" PRId64 ", %" PRId64 ", %" PRId64
+                           ", expected ones whose reach does not overflow",
                            name, strides[0], strides[1], strides[2]);
     }
   }
   return {};
 }
 
-/// As an input, and no two elements at one address: sorted by stride, each dimension steps over all smaller ones.
+/// As an input, and no two elements at one address: sorted by stride, each dimension steps over all smaller
+/// ones.
 template <class T>
 Status check_output(const char* name, const TensorView<T>& view, const Shape& expected) {
   REHYAT_RETURN_IF_ERROR(check_input(name, view, expected));
@@ -100,7 +107,8 @@ Status check_output(const char* name, const TensorView<T>& view, const Shape& ex
     if (extents[i] == 1) continue;
     if (strides[i] < inner) {
       return Status::error(StatusCode::invalid_argument,
-                           "%s strides are %" PRId64 ", %" PRId64 ", %" PRId64 ", expected ones that give every element its own address",
+                           "%s strides are %" PRId64 ", %" PRId64 ", %" PRId64
+                           ", expected ones that give every element its own address",
                            name, view.batch_stride, view.token_stride, view.head_stride);
     }
     inner += (extents[i] - 1) * strides[i];

@@ -18,16 +18,18 @@ struct OneShot {
   KeyViews clip = {};
   AttendGrid attend = {};
   AbsorbGrid absorb = {};
-  StateSums<float> sums = {};        ///< running sums (causal) or those of the clip
-  float* parts = nullptr;       ///< [batch][column][kv head][part]
-  float* per_chunk = nullptr;   ///< bidirectional hybrid: [batch][kv head][chunk] sums outside each softmax set
-  std::int64_t chunks = 0;      ///< of the longest clip
+  StateSums<float> sums = {};  ///< running sums (causal) or those of the clip
+  float* parts = nullptr;      ///< [batch][column][kv head][part]
+  float* per_chunk =
+      nullptr;              ///< bidirectional hybrid: [batch][kv head][chunk] sums outside each softmax set
+  std::int64_t chunks = 0;  ///< of the longest clip
 
   std::int64_t parts_stride() const { return absorb.parts * absorb.part_size; }
 };
 
-/// Chunk and overlap about as long as the clip mean the same as longer ones, and their products cannot overflow. To mod
-/// Tc stays: it cuts the segments of the bidirectional form, and those cuts must not depend on the longest of a batch.
+/// Chunk and overlap about as long as the clip mean the same as longer ones, and their products cannot
+/// overflow. To mod Tc stays: it cuts the segments of the bidirectional form, and those cuts must not depend
+/// on the longest of a batch.
 inline Chunking clamped(Chunking c, std::int64_t frames) {
   if (frames < 1) frames = 1;
   if (c.chunk_frames > frames) c.chunk_frames = frames;
@@ -36,7 +38,8 @@ inline Chunking clamped(Chunking c, std::int64_t frames) {
 }
 
 inline bool whole_clip_at_once(const Problem& p) {
-  return p.schedule == Schedule::uniform || (p.schedule == Schedule::linear && p.direction == Direction::bidirectional);
+  return p.schedule == Schedule::uniform ||
+         (p.schedule == Schedule::linear && p.direction == Direction::bidirectional);
 }
 
 /// Plans a checked problem, with its memory at `arena`'s addresses.
@@ -66,12 +69,15 @@ inline OneShot plan(const Problem& problem, const Kernels& kernels, int slots, A
   }
   o.parts = arena.floats(p.q.batch * o.absorb.columns * p.k.heads * o.parts_stride());
   if (!all_chunks) {
-    o.sums = {.data = arena.floats(p.q.batch * p.k.heads * 2 * size), .entry_stride = p.k.heads * 2 * size, .size = size};
+    o.sums = {.data = arena.floats(p.q.batch * p.k.heads * 2 * size),
+              .entry_stride = p.k.heads * 2 * size,
+              .size = size};
   }
   return o;
 }
 
-inline void run_phase(const OneShot& o, ExecutorRef executor, const auto& attend_work, const auto& absorb_work) {
+inline void run_phase(const OneShot& o, ExecutorRef executor, const auto& attend_work,
+                      const auto& absorb_work) {
   const std::int64_t attends = o.attend.count();
   const auto task = [&](std::int64_t index, int slot) {
     if (index < attends) return attend_task(o.call, o.attend, index, slot, attend_work);
@@ -90,9 +96,12 @@ inline void absorb_phase(const OneShot& o, ExecutorRef executor, const auto& wor
   executor.run(o.absorb.count(), task);
 }
 
-inline StateSums<const float> read_only(const StateSums<float>& s) { return {s.data, s.entry_stride, s.size}; }
+inline StateSums<const float> read_only(const StateSums<float>& s) {
+  return {s.data, s.entry_stride, s.size};
+}
 
-/// Exact softmax, uniform hybrid, bidirectional linear: the linear keys of the clip are summed, then all attend.
+/// Exact softmax, uniform hybrid, bidirectional linear: the linear keys of the clip are summed, then all
+/// attend.
 inline void run_at_once(const OneShot& o, ExecutorRef executor) {
   const Problem& p = o.p;
   // a rate of the clip's length or more is all the same: it leaves token 0
@@ -155,8 +164,10 @@ inline void run_causal_hybrid(const OneShot& o, ExecutorRef executor) {
       return work;
     };
     const auto absorb_work = [&](std::int64_t b, std::int64_t) {
-      AbsorbWork work{.parts = o.parts + b * o.call.kv_heads * o.parts_stride(), .parts_head_stride = o.parts_stride()};
-      if (t + 1 >= chunk_count(p.units_of_queries(b), c)) return work;  // nobody will read what the last chunk leaves
+      AbsorbWork work{.parts = o.parts + b * o.call.kv_heads * o.parts_stride(),
+                      .parts_head_stride = o.parts_stride()};
+      if (t + 1 >= chunk_count(p.units_of_queries(b), c))
+        return work;  // nobody will read what the last chunk leaves
       const std::int64_t from = softmax_begin(t, c), to = softmax_begin(t + 1, c), cut = t * c.chunk_frames;
       work.keys.add(o.clip, from * m, (to < cut ? to : cut) * m);
       work.keys.add(o.clip, (from > cut ? from : cut) * m, to * m);
@@ -175,10 +186,12 @@ inline void run_causal_linear(const OneShot& o, ExecutorRef executor) {
   for (std::int64_t t = 0; t < o.chunks; ++t) {
     const auto queries = [&](std::int64_t b) {
       const std::int64_t frames = p.units_of_queries(b);
-      return t < chunk_count(frames, c) ? linear_sets(frames, t, c, Direction::causal).queries.scaled(m) : Range{};
+      return t < chunk_count(frames, c) ? linear_sets(frames, t, c, Direction::causal).queries.scaled(m)
+                                        : Range{};
     };
     const auto absorb_work = [&](std::int64_t b, std::int64_t) {
-      AbsorbWork work{.parts = o.parts + b * o.call.kv_heads * o.parts_stride(), .parts_head_stride = o.parts_stride()};
+      AbsorbWork work{.parts = o.parts + b * o.call.kv_heads * o.parts_stride(),
+                      .parts_head_stride = o.parts_stride()};
       work.keys.add(o.clip, queries(b).begin, queries(b).end);
       return work;
     };
@@ -194,8 +207,9 @@ inline void run_causal_linear(const OneShot& o, ExecutorRef executor) {
   }
 }
 
-/// Bidirectional hybrid. Softmax sets begin at t Tc - To and end at (t + 1) Tc: with r = To mod Tc, cutting each chunk
-/// r frames before its end gives segments whose prefix and suffix sums are all that is needed, each key absorbed once.
+/// Bidirectional hybrid. Softmax sets begin at t Tc - To and end at (t + 1) Tc: with r = To mod Tc, cutting
+/// each chunk r frames before its end gives segments whose prefix and suffix sums are all that is needed,
+/// each key absorbed once.
 inline void run_bidirectional_hybrid(const OneShot& o, ExecutorRef executor) {
   const Problem& p = o.p;
   const Chunking& c = p.chunking;
@@ -206,12 +220,14 @@ inline void run_bidirectional_hybrid(const OneShot& o, ExecutorRef executor) {
     const std::int64_t chunk_begin = segment / 2 * c.chunk_frames, cut = chunk_begin + c.chunk_frames - rest;
     const Range r = segment % 2 == 0 ? Range{chunk_begin, cut} : Range{cut, chunk_begin + c.chunk_frames};
     const std::int64_t frames = p.units_of_queries(b);
-    AbsorbWork work{.parts = o.parts + (b * o.call.kv_heads * segments + segment) * size, .parts_head_stride = segments * size};
+    AbsorbWork work{.parts = o.parts + (b * o.call.kv_heads * segments + segment) * size,
+                    .parts_head_stride = segments * size};
     work.keys.add(o.clip, least(r.begin, frames) * m, least(r.end, frames) * m);
     return work;
   };
   // segments without frames are zero
-  std::memset(o.parts, 0, static_cast<std::size_t>(o.call.batch * o.call.kv_heads * segments * size) * sizeof(float));
+  std::memset(o.parts, 0,
+              static_cast<std::size_t>(o.call.batch * o.call.kv_heads * segments * size) * sizeof(float));
   absorb_phase(o, executor, absorb_work);
 
   const std::int64_t slices = ceil_div(size, fold_slice);

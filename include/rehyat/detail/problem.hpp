@@ -33,7 +33,9 @@ struct Problem {
   QueryStatistics statistics = {};
   DenominatorReport* report = nullptr;
 
-  bool has_linear() const { return schedule != Schedule::softmax && !(schedule == Schedule::uniform && rate == 1); }
+  bool has_linear() const {
+    return schedule != Schedule::softmax && !(schedule == Schedule::uniform && rate == 1);
+  }
   bool framed() const { return schedule == Schedule::hybrid || schedule == Schedule::linear; }
   /// Tokens in one unit of query_counts and key_counts.
   std::int64_t unit() const { return framed() ? chunking.tokens_per_frame : 1; }
@@ -54,7 +56,8 @@ constexpr std::int64_t widest_layer(const FeatureMap& map, std::int64_t head_dim
   return widest;
 }
 
-inline kernel::Dims dims_of(std::int64_t head_dim, std::int64_t value_dim, const FeatureMap* phi_q, const FeatureMap* phi_k) {
+inline kernel::Dims dims_of(std::int64_t head_dim, std::int64_t value_dim, const FeatureMap* phi_q,
+                            const FeatureMap* phi_k) {
   kernel::Dims d{.head_dim = head_dim, .value_dim = value_dim};
   if (phi_q != nullptr) {
     d.feature_dim = phi_q->feature_dim(head_dim);
@@ -82,9 +85,9 @@ struct KeySpan {
   std::int64_t count = 0;
 };
 
-/// At most two spans: before a chunk's first frame, and from there. Key blocks and groups of absorbed keys are counted
-/// from the start of each, in one shot as in streaming, where the first span is the tail: the cut is part of the
-/// schedule, and with it the bits.
+/// At most two spans: before a chunk's first frame, and from there. Key blocks and groups of absorbed keys
+/// are counted from the start of each, in one shot as in streaming, where the first span is the tail: the cut
+/// is part of the schedule, and with it the bits.
 struct KeySpans {
   KeySpan at[2] = {};
   int count = 0;

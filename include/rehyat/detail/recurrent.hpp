@@ -33,21 +33,24 @@ inline bool lay_out(const RecurrentConfig& c, StateLayout& s) {
   s.dims = dims_of(c.head_dim, c.value_dim, &c.phi_q, &c.phi_k);
   bool fits = !__builtin_mul_overflow(c.chunking.overlap_frames, c.chunking.tokens_per_frame, &s.tail_tokens);
   std::int64_t chunk_tokens = 0;
-  fits = fits && !__builtin_mul_overflow(c.chunking.chunk_frames, c.chunking.tokens_per_frame, &chunk_tokens) &&
+  fits = fits &&
+         !__builtin_mul_overflow(c.chunking.chunk_frames, c.chunking.tokens_per_frame, &chunk_tokens) &&
          chunk_tokens <= INT64_MAX / 4096;
   std::int64_t used = StateLayout::header;
   const auto take = [&](std::int64_t rows, std::int64_t width) {
     const std::int64_t offset = used;
     std::int64_t floats = 0;
-    fits = fits && !__builtin_mul_overflow(c.kv_heads, rows, &floats) && !__builtin_mul_overflow(floats, width, &floats) &&
-           floats < INT64_MAX / 16 && !__builtin_add_overflow(used, kernel::padded(floats), &used);
+    fits = fits && !__builtin_mul_overflow(c.kv_heads, rows, &floats) &&
+           !__builtin_mul_overflow(floats, width, &floats) && floats < INT64_MAX / 16 &&
+           !__builtin_add_overflow(used, kernel::padded(floats), &used);
     return offset;
   };
   s.sums = take(2, kernel::sums_size(s.dims));
   s.k = take(s.tail_tokens, c.head_dim);
   s.v = take(s.tail_tokens, c.value_dim);
   s.features = take(s.tail_tokens, has_tail_features(c) ? s.dims.feature_dim : 0);
-  s.feature_denominators = take(s.tail_tokens, has_tail_features(c) && c.separate_denominator ? s.dims.feature_dim : 0);
+  s.feature_denominators =
+      take(s.tail_tokens, has_tail_features(c) && c.separate_denominator ? s.dims.feature_dim : 0);
   s.entry = used;
   return fits && !__builtin_mul_overflow(used, c.batch, &s.bytes) &&
          !__builtin_mul_overflow(s.bytes, static_cast<std::int64_t>(sizeof(float)), &s.bytes);
@@ -68,10 +71,12 @@ inline Status check(const RecurrentConfig& c) {
   if (c.separate_denominator && c.phi_k.kind != FeatureMap::Kind::given) {
     return refuse("separate_denominator", 1, "0 unless the features are given");
   }
-  REHYAT_RETURN_IF_ERROR(check_normalisation(c.stabilizer, c.scale, c.denominator_epsilon, c.denominator_floor));
+  REHYAT_RETURN_IF_ERROR(
+      check_normalisation(c.stabilizer, c.scale, c.denominator_epsilon, c.denominator_floor));
   StateLayout layout;
   if (!lay_out(c, layout)) {
-    return refuse("chunking.overlap_frames", c.chunking.overlap_frames, "a state whose size does not overflow");
+    return refuse("chunking.overlap_frames", c.chunking.overlap_frames,
+                  "a state whose size does not overflow");
   }
   return {};
 }
@@ -81,8 +86,8 @@ struct RecurrentPlan {
   Call call = {};
   AttendGrid attend = {};
   AbsorbGrid absorb = {};
-  float* parts = nullptr;     ///< [batch][kv head][part]
-  StateSums<float> peeked = {};    ///< linear peek: the sums with the chunk, so that the state stays as it is
+  float* parts = nullptr;        ///< [batch][kv head][part]
+  StateSums<float> peeked = {};  ///< linear peek: the sums with the chunk, so that the state stays as it is
 };
 
 inline RecurrentPlan plan(const RecurrentConfig& c, const Kernels& kernels, int slots, Arena& arena) {
@@ -106,7 +111,9 @@ inline RecurrentPlan plan(const RecurrentConfig& c, const Kernels& kernels, int 
   r.parts = arena.floats(c.batch * c.kv_heads * r.absorb.parts * r.absorb.part_size);
   if (!hybrid) {
     const std::int64_t size = r.absorb.part_size;
-    r.peeked = {.data = arena.floats(c.batch * c.kv_heads * 2 * size), .entry_stride = c.kv_heads * 2 * size, .size = size};
+    r.peeked = {.data = arena.floats(c.batch * c.kv_heads * 2 * size),
+                .entry_stride = c.kv_heads * 2 * size,
+                .size = size};
   }
   return r;
 }
@@ -128,7 +135,8 @@ class StateMemory {
   void set_header(std::int64_t b, const EntryHeader& h) const { std::memcpy(entry(b), &h, sizeof h); }
 
   StateSums<float> sums() const {
-    return {.data = data_ + layout_.sums, .entry_stride = layout_.entry, .size = kernel::sums_size(layout_.dims)};
+    return {
+        .data = data_ + layout_.sums, .entry_stride = layout_.entry, .size = kernel::sums_size(layout_.dims)};
   }
 
   /// The tail as views; its tokens are the first of tail_tokens.
@@ -137,10 +145,12 @@ class StateMemory {
     const bool features = has_tail_features(config_);
     return {view(layout_.k, config_.head_dim), view(layout_.v, config_.value_dim),
             features ? view(layout_.features, f) : TensorView<const float>{},
-            features && config_.separate_denominator ? view(layout_.feature_denominators, f) : TensorView<const float>{}};
+            features && config_.separate_denominator ? view(layout_.feature_denominators, f)
+                                                     : TensorView<const float>{}};
   }
 
-  /// Moves tail tokens [from, from + kept) to the front and appends chunk tokens [begin, begin + added), for one head.
+  /// Moves tail tokens [from, from + kept) to the front and appends chunk tokens [begin, begin + added), for
+  /// one head.
   void shift_tail(std::int64_t b, std::int64_t g, std::int64_t from, std::int64_t kept, const KeyViews& chunk,
                   std::int64_t begin, std::int64_t added) const {
     const KeyViews t = tail();
@@ -149,7 +159,8 @@ class StateMemory {
       float* rows = entry(b) + (to.row(0, 0, g) - data_);
       std::memmove(rows, rows + from * to.dim, static_cast<std::size_t>(kept * to.dim) * sizeof(float));
       for (std::int64_t i = 0; i < added; ++i) {
-        std::memcpy(rows + (kept + i) * to.dim, source.row(b, begin + i, g), static_cast<std::size_t>(to.dim) * sizeof(float));
+        std::memcpy(rows + (kept + i) * to.dim, source.row(b, begin + i, g),
+                    static_cast<std::size_t>(to.dim) * sizeof(float));
       }
     };
     shift(t.k, chunk.k);
@@ -160,7 +171,7 @@ class StateMemory {
 
  private:
   TensorView<const float> view(std::int64_t offset, std::int64_t dim) const {
-    return {data_ + offset, config_.batch, layout_.tail_tokens, config_.kv_heads, dim,
+    return {data_ + offset, config_.batch, layout_.tail_tokens,      config_.kv_heads, dim,
             layout_.entry,  dim,           layout_.tail_tokens * dim};
   }
 

@@ -56,19 +56,23 @@ struct ChunkStep {
     const std::int64_t from = tail_begin(seen), to = tail_begin(seen + frames(b));
     const std::int64_t kept = to < seen ? seen - to : 0;
     const std::int64_t begin = to < seen ? 0 : to - seen;
-    memory.shift_tail(b, g, (to < seen ? to - from : 0) * m, kept * m, now, begin * m, (frames(b) - begin) * m);
+    memory.shift_tail(b, g, (to < seen ? to - from : 0) * m, kept * m, now, begin * m,
+                      (frames(b) - begin) * m);
   }
 };
 
 /// A chunk against its config and the state's progress.
-inline Status check(const RecurrentConfig& c, const RecurrentChunk& chunk, const StateMemory& memory, bool attends) {
+inline Status check(const RecurrentConfig& c, const RecurrentChunk& chunk, const StateMemory& memory,
+                    bool attends) {
   const std::int64_t m = c.chunking.tokens_per_frame;
-  const Shape k{c.batch, chunk.k.tokens, c.kv_heads, c.head_dim}, q{c.batch, chunk.k.tokens, c.heads, c.head_dim};
+  const Shape k{c.batch, chunk.k.tokens, c.kv_heads, c.head_dim},
+      q{c.batch, chunk.k.tokens, c.heads, c.head_dim};
   REHYAT_RETURN_IF_ERROR(check_at_least("k.tokens", k.tokens, 0));
   if (k.tokens % m != 0 || k.tokens / m > c.chunking.chunk_frames) {
     return Status::error(StatusCode::invalid_argument,
-                         "k.tokens is %" PRId64 ", expected 0 to %" PRId64 " whole frames of %" PRId64 " tokens", k.tokens,
-                         c.chunking.chunk_frames, m);
+                         "k.tokens is %" PRId64 ", expected 0 to %" PRId64 " whole frames of %" PRId64
+                         " tokens",
+                         k.tokens, c.chunking.chunk_frames, m);
   }
   REHYAT_RETURN_IF_ERROR(check_input("k", chunk.k, k));
   REHYAT_RETURN_IF_ERROR(check_input("v", chunk.v, {k.batch, k.tokens, k.heads, c.value_dim}));
@@ -78,17 +82,20 @@ inline Status check(const RecurrentConfig& c, const RecurrentChunk& chunk, const
     REHYAT_RETURN_IF_ERROR(check_statistics(chunk.statistics, chunk.q));
   }
   REHYAT_RETURN_IF_ERROR(check_given(chunk.given, c.phi_k, q, k, attends));
-  if (has_tail_features(c) && (chunk.given.k_denominator.data != nullptr) != c.separate_denominator && k.tokens > 0) {
+  if (has_tail_features(c) && (chunk.given.k_denominator.data != nullptr) != c.separate_denominator &&
+      k.tokens > 0) {
     return refuse("given.k_denominator (0: null)", chunk.given.k_denominator.data != nullptr,
                   "to be there if and only if config.separate_denominator");
   }
   REHYAT_RETURN_IF_ERROR(check_counts("frames", chunk.frames, c.batch, k.tokens / m));
   for (std::int64_t b = 0; b < c.batch; ++b) {
-    const std::int64_t frames = chunk.frames.empty() ? k.tokens / m : chunk.frames[static_cast<std::size_t>(b)];
+    const std::int64_t frames =
+        chunk.frames.empty() ? k.tokens / m : chunk.frames[static_cast<std::size_t>(b)];
     if (frames > 0 && memory.header(b).finished != 0) {
       return Status::error(StatusCode::sequence_finished,
                            "batch entry %" PRId64 " got a chunk after %" PRId64
-                           " frames that ended in a chunk shorter than chunk_frames (%" PRId64 "), expected reset() first",
+                           " frames that ended in a chunk shorter than chunk_frames (%" PRId64
+                           "), expected reset() first",
                            b, memory.header(b).frames_seen, c.chunking.chunk_frames);
     }
   }
@@ -99,7 +106,8 @@ inline bool same_geometry(const RecurrentConfig& a, const RecurrentConfig& b) {
   StateLayout x, y;
   return lay_out(a, x) && lay_out(b, y) && a.schedule == b.schedule && a.kv_heads == b.kv_heads &&
          a.head_dim == b.head_dim && a.value_dim == b.value_dim && x.dims.feature_dim == y.dims.feature_dim &&
-         a.chunking.tokens_per_frame == b.chunking.tokens_per_frame && a.chunking.chunk_frames == b.chunking.chunk_frames &&
+         a.chunking.tokens_per_frame == b.chunking.tokens_per_frame &&
+         a.chunking.chunk_frames == b.chunking.chunk_frames &&
          a.chunking.overlap_frames == b.chunking.overlap_frames && x.entry == y.entry;
 }
 
@@ -110,15 +118,18 @@ inline Result<std::size_t> RecurrentState::size_bytes(const RecurrentConfig& con
   return static_cast<std::size_t>(detail::StateMemory(config, nullptr).layout().bytes);
 }
 
-inline Result<RecurrentState> RecurrentState::create(const RecurrentConfig& config, void* data, std::size_t size) {
+inline Result<RecurrentState> RecurrentState::create(const RecurrentConfig& config, void* data,
+                                                     std::size_t size) {
   const Result<std::size_t> needed = size_bytes(config);
   if (!needed.ok()) return needed.status();
   if (data == nullptr) return detail::refuse_null("data");
   if (reinterpret_cast<std::uintptr_t>(data) % 8 != 0) {
-    return detail::refuse("data modulo 8", static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(data) % 8), "0");
+    return detail::refuse("data modulo 8",
+                          static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(data) % 8), "0");
   }
   if (size < *needed) {
-    return Status::error(StatusCode::invalid_argument, "size is %zu, expected at least %zu bytes", size, *needed);
+    return Status::error(StatusCode::invalid_argument, "size is %zu, expected at least %zu bytes", size,
+                         *needed);
   }
   RecurrentState state;
   state.config_ = config;
@@ -127,7 +138,8 @@ inline Result<RecurrentState> RecurrentState::create(const RecurrentConfig& conf
   return state;
 }
 
-inline Result<std::size_t> RecurrentState::workspace_size(const RecurrentConfig& config, int slots, const Kernels& kernels) {
+inline Result<std::size_t> RecurrentState::workspace_size(const RecurrentConfig& config, int slots,
+                                                          const Kernels& kernels) {
   REHYAT_RETURN_IF_ERROR(detail::check(config));
   REHYAT_RETURN_IF_ERROR(detail::check_slots(slots));
   detail::Arena measure;
@@ -146,8 +158,9 @@ inline Status RecurrentState::advance(const RecurrentChunk& chunk, Operation ope
   REHYAT_RETURN_IF_ERROR(detail::check_workspace(workspace, *needed, slots));
 
   detail::Arena arena(workspace);
-  detail::ChunkStep step{config_, chunk, memory, detail::plan(config_, kernels, slots, arena), memory.tail(),
-                         {chunk.k, chunk.v, chunk.given.k, chunk.given.k_denominator}};
+  detail::ChunkStep step{config_,       chunk,
+                         memory,        detail::plan(config_, kernels, slots, arena),
+                         memory.tail(), {chunk.k, chunk.v, chunk.given.k, chunk.given.k_denominator}};
   detail::Call& call = step.plan.call;
   call.q = chunk.q;
   call.features = chunk.given.q;
@@ -170,8 +183,8 @@ inline Status RecurrentState::advance(const RecurrentChunk& chunk, Operation ope
   };
   executor.run(attends_now + absorbs_now, attend_and_absorb);
   if (absorbs_now > 0) {
-    detail::fold_phase(call, step.plan.absorb, executor, absorb_work, {sums.data, sums.entry_stride, sums.size},
-                       seen_by_queries);
+    detail::fold_phase(call, step.plan.absorb, executor, absorb_work,
+                       {sums.data, sums.entry_stride, sums.size}, seen_by_queries);
   }
   if (attends && linear) {
     const auto attend = [&](std::int64_t index, int slot) {
@@ -182,7 +195,9 @@ inline Status RecurrentState::advance(const RecurrentChunk& chunk, Operation ope
   if (attends) detail::merge_reports(call, slots, chunk.report);
   if (!commits) return {};
 
-  const auto move_tail = [&](std::int64_t index, int) { step.move_tail(index / config_.kv_heads, index % config_.kv_heads); };
+  const auto move_tail = [&](std::int64_t index, int) {
+    step.move_tail(index / config_.kv_heads, index % config_.kv_heads);
+  };
   executor.run(config_.batch * config_.kv_heads, move_tail);
   for (std::int64_t b = 0; b < config_.batch; ++b) {
     detail::EntryHeader header = memory.header(b);
@@ -208,12 +223,15 @@ inline Status RecurrentState::reset(std::int64_t batch_entry) {
 
 inline Status RecurrentState::copy_entry(std::int64_t to, const RecurrentState& other, std::int64_t from) {
   if (!detail::same_geometry(config_, other.config_)) {
-    return Status::error(StatusCode::invalid_argument, "other has a different geometry, expected this state's");
+    return Status::error(StatusCode::invalid_argument,
+                         "other has a different geometry, expected this state's");
   }
   if (to < 0 || to >= config_.batch) return detail::refuse("to", to, "0 to config.batch - 1");
-  if (from < 0 || from >= other.config_.batch) return detail::refuse("from", from, "0 to other.config.batch - 1");
+  if (from < 0 || from >= other.config_.batch)
+    return detail::refuse("from", from, "0 to other.config.batch - 1");
   const detail::StateMemory memory(config_, data_), source(other.config_, other.data_);
-  std::memmove(memory.entry(to), source.entry(from), static_cast<std::size_t>(memory.layout().entry) * sizeof(float));
+  std::memmove(memory.entry(to), source.entry(from),
+               static_cast<std::size_t>(memory.layout().entry) * sizeof(float));
   return {};
 }
 

@@ -9,15 +9,15 @@
 
 namespace rehyat::detail {
 
-/// Least keys that one absorb task sums. 768 tokens read and write a task's sums once for 768 multiply-adds an element,
-/// and give a chunk of a video's few thousand tokens several tasks a head.
+/// Least keys that one absorb task sums. 768 tokens read and write a task's sums once for 768 multiply-adds
+/// an element, and give a chunk of a video's few thousand tokens several tasks a head.
 inline constexpr std::int64_t least_absorb_group = 768;
 
 /// Groups that the keys of one chunk are cut into, at most: one shot and streaming must agree.
 inline constexpr std::int64_t most_chunk_groups = 8;
 
-/// Groups that the keys of a whole clip are cut into, at most, where they are summed at once (uniform hybrid and
-/// bidirectional linear attention).
+/// Groups that the keys of a whole clip are cut into, at most, where they are summed at once (uniform hybrid
+/// and bidirectional linear attention).
 inline constexpr std::int64_t most_clip_groups = 32;
 
 /// Elements of the sums that one fold or scan task handles.
@@ -41,9 +41,9 @@ struct AttendGrid {
   std::int64_t count() const { return entries * columns * kv_heads * groups; }
 };
 
-/// `most_queries`: tokens of the longest entry. Up to 8 blocks share a key block (beyond that little is gained, K and
-/// V then cost 1/8 of their bytes a block); fewer where the phase would otherwise have fewer than 48 tasks, 3 for each of
-/// 16 workers.
+/// `most_queries`: tokens of the longest entry. Up to 8 blocks share a key block (beyond that little is
+/// gained, K and V then cost 1/8 of their bytes a block); fewer where the phase would otherwise have fewer
+/// than 48 tasks, 3 for each of 16 workers.
 inline AttendGrid attend_grid(const Call& call, std::int64_t columns, std::int64_t most_queries) {
   const std::int64_t blocks = call.heads / call.kv_heads * ceil_div(most_queries, call.kernels->query_block);
   const std::int64_t share = blocks * call.batch * columns * call.kv_heads / 48;
@@ -63,7 +63,8 @@ kernel::Rows<T> rows_at(const TensorView<T>& view, std::int64_t b, std::int64_t 
 
 /// Runs task `index` of the grid; work_of(b, column) says what an entry attends to.
 template <class WorkOf>
-void attend_task(const Call& call, const AttendGrid& grid, std::int64_t index, int slot, const WorkOf& work_of) {
+void attend_task(const Call& call, const AttendGrid& grid, std::int64_t index, int slot,
+                 const WorkOf& work_of) {
   const std::int64_t group = index % grid.groups;
   const std::int64_t g = index / grid.groups % grid.kv_heads;
   const std::int64_t column = index / grid.groups / grid.kv_heads % grid.columns;
@@ -74,27 +75,28 @@ void attend_task(const Call& call, const AttendGrid& grid, std::int64_t index, i
   const std::int64_t groups = ceil_div(blocks, grid.blocks_per_group);
   if (group >= groups) return;  // a shorter entry of the batch has fewer
 
-  kernel::AttendTask task{.dims = call.dims,
-                          .q = rows_at(call.q, b, work.query_begin),
-                          .given = rows_at(call.features, b, work.query_begin),
-                          .given_denominator = rows_at(call.feature_denominators, b, work.query_begin),
-                          .out = rows_at(call.out, b, work.query_begin),
-                          .row_max = rows_at(call.statistics.row_max, b, work.query_begin),
-                          .row_sum = rows_at(call.statistics.row_sum, b, work.query_begin),
-                          .linear_denominator = rows_at(call.statistics.linear_denominator, b, work.query_begin),
-                          .query_count = work.query_count,
-                          .first_head = g * heads_per_kv,
-                          .first_block = group * blocks / groups,
-                          .end_block = (group + 1) * blocks / groups,
-                          .num_softmax = work.softmax.count,
-                          .sums = work.sums == nullptr ? nullptr : work.sums + g * work.sums_head_stride,
-                          .phi_q = call.phi_q,
-                          .score_scale = call.score_scale,
-                          .stabilizer = call.stabilizer,
-                          .denominator_epsilon = call.denominator_epsilon,
-                          .denominator_floor = call.denominator_floor,
-                          .report = call.reports + slot,
-                          .scratch = call.scratch + slot * call.slot_size};
+  kernel::AttendTask task{
+      .dims = call.dims,
+      .q = rows_at(call.q, b, work.query_begin),
+      .given = rows_at(call.features, b, work.query_begin),
+      .given_denominator = rows_at(call.feature_denominators, b, work.query_begin),
+      .out = rows_at(call.out, b, work.query_begin),
+      .row_max = rows_at(call.statistics.row_max, b, work.query_begin),
+      .row_sum = rows_at(call.statistics.row_sum, b, work.query_begin),
+      .linear_denominator = rows_at(call.statistics.linear_denominator, b, work.query_begin),
+      .query_count = work.query_count,
+      .first_head = g * heads_per_kv,
+      .first_block = group * blocks / groups,
+      .end_block = (group + 1) * blocks / groups,
+      .num_softmax = work.softmax.count,
+      .sums = work.sums == nullptr ? nullptr : work.sums + g * work.sums_head_stride,
+      .phi_q = call.phi_q,
+      .score_scale = call.score_scale,
+      .stabilizer = call.stabilizer,
+      .denominator_epsilon = call.denominator_epsilon,
+      .denominator_floor = call.denominator_floor,
+      .report = call.reports + slot,
+      .scratch = call.scratch + slot * call.slot_size};
   for (int i = 0; i < work.softmax.count; ++i) {
     const KeySpan& span = work.softmax.at[i];
     const KeyViews& views = *span.views;
@@ -120,8 +122,8 @@ struct AbsorbGrid {
   std::int64_t columns = 1;
   std::int64_t kv_heads = 1;
   std::int64_t most_groups = 1;
-  std::int64_t parts = 0;       ///< most parts of an entry
-  std::int64_t part_size = 0;   ///< floats
+  std::int64_t parts = 0;      ///< most parts of an entry
+  std::int64_t part_size = 0;  ///< floats
   std::int64_t entries = 0;
   std::int64_t count() const { return entries * columns * kv_heads * parts; }
 };
@@ -138,8 +140,8 @@ inline AbsorbGrid absorb_grid(const Call& call, std::int64_t columns, std::int64
           .entries = call.batch};
 }
 
-/// Keys of a group. It follows from the entry's own keys, never from the batch around it or the longest chunk there
-/// could be.
+/// Keys of a group. It follows from the entry's own keys, never from the batch around it or the longest chunk
+/// there could be.
 inline std::int64_t group_size(const AbsorbGrid& grid, const KeySpans& keys) {
   std::int64_t tokens = 0;
   for (int i = 0; i < keys.count; ++i) tokens += keys.at[i].count;
@@ -155,7 +157,8 @@ inline std::int64_t num_parts(const AbsorbGrid& grid, const KeySpans& keys) {
 }
 
 template <class WorkOf>
-void absorb_task(const Call& call, const AbsorbGrid& grid, std::int64_t index, int slot, const WorkOf& work_of) {
+void absorb_task(const Call& call, const AbsorbGrid& grid, std::int64_t index, int slot,
+                 const WorkOf& work_of) {
   const std::int64_t part = index % grid.parts;
   const std::int64_t g = index / grid.parts % grid.kv_heads;
   const std::int64_t column = index / grid.parts / grid.kv_heads % grid.columns;
@@ -203,7 +206,8 @@ struct StateSums {
   T* lo(std::int64_t b, std::int64_t g) const { return hi(b, g) + size; }
 };
 
-/// to = from + the parts that the absorb tasks of each entry wrote, for all entries. `from` with null data is zero.
+/// to = from + the parts that the absorb tasks of each entry wrote, for all entries. `from` with null data is
+/// zero.
 template <class WorkOf>
 void fold_phase(const Call& call, const AbsorbGrid& grid, ExecutorRef executor, const WorkOf& work_of,
                 StateSums<const float> from, StateSums<float> to) {

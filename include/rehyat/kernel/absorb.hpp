@@ -1,5 +1,6 @@
 #pragma once
-// The absorb primitive: sums of phi_k(k) v^T and phi_k(k) over keys (ReHyAt, eq. 10), and the adding up of such sums.
+// The absorb primitive: sums of phi_k(k) v^T and phi_k(k) over keys (ReHyAt, eq. 10), and the adding up of
+// such sums.
 
 #include "rehyat/kernel/features.hpp"
 
@@ -28,13 +29,13 @@ struct AbsorbScratch {
 };
 
 /// features[f][i] = phi_k of keys first .. first + count - 1, stride absorb_block.
-inline void absorb_features(float* features, const AbsorbTask& task, SourceRows source, int64_t first, int64_t count,
-                            float* buffers) {
+inline void absorb_features(float* features, const AbsorbTask& task, SourceRows source, int64_t first,
+                            int64_t count, float* buffers) {
   for (int64_t i = 0; i < count; i += query_block) {
     const int64_t n = count - i < query_block ? count - i : query_block;
     for_vectors((n + V::lanes - 1) / V::lanes, [&]<int C>() {
-      feature_block<C>(features + i, absorb_block, *task.phi_k, task.head, source, first + i, n, task.dims.feature_dim,
-                       task.dims.widest_layer, buffers);
+      feature_block<C>(features + i, absorb_block, *task.phi_k, task.head, source, first + i, n,
+                       task.dims.feature_dim, task.dims.widest_layer, buffers);
     });
   }
 }
@@ -55,8 +56,9 @@ inline void add_feature_sums(float* z, const float* features, int64_t feature_di
   }
 }
 
-/// A[f][d] += sum over tokens of features[f][token] * values[token][d] for `columns` columns (a multiple of the lanes). A token
-/// block is summed from zero in registers, so the rounding error grows with the number of blocks, not of tokens.
+/// A[f][d] += sum over tokens of features[f][token] * values[token][d] for `columns` columns (a multiple of
+/// the lanes). A token block is summed from zero in registers, so the rounding error grows with the number of
+/// blocks, not of tokens.
 inline void add_outer_products(float* sums, int64_t sums_stride, const float* features, int64_t feature_dim,
                                const float* values, int64_t values_stride, int64_t columns, int64_t tokens) {
   const RowsInMemory rows{features, absorb_block};
@@ -88,7 +90,8 @@ inline void absorb(const AbsorbTask& task) {
   const bool given = task.phi_k->kind == FeatureMap::Kind::given;
   const int64_t source_dim = given ? d.feature_dim : d.head_dim;
   const SourceRows keys{task.k, task.k_stride, source_dim, task.skip_rate};
-  const SourceRows denominator_keys{task.k_denominator, task.k_denominator_stride, source_dim, task.skip_rate};
+  const SourceRows denominator_keys{task.k_denominator, task.k_denominator_stride, source_dim,
+                                    task.skip_rate};
   const SourceRows values{task.v, task.v_stride, d.value_dim, task.skip_rate};
   const bool in_place = task.skip_rate == 0 && d.value_dim % V::lanes == 0;
   const int64_t row = padded(d.value_dim);
@@ -104,7 +107,8 @@ inline void absorb(const AbsorbTask& task) {
     absorb_features(s.features, task, keys, first, count, s.buffers);
     if (task.k_denominator == nullptr) add_feature_sums(z, s.features, d.feature_dim, count);
     if (in_place) {
-      add_outer_products(task.sums, row, s.features, d.feature_dim, values.row(first), values.stride, d.value_dim, count);
+      add_outer_products(task.sums, row, s.features, d.feature_dim, values.row(first), values.stride,
+                         d.value_dim, count);
     } else {
       copy_padded(s.values, row, values, first, count);
       add_outer_products(task.sums, row, s.features, d.feature_dim, s.values, row, row, count);
@@ -116,7 +120,8 @@ inline void absorb(const AbsorbTask& task) {
 struct Pair {
   V hi, lo;
 
-  /// Adds x exactly to hi (Knuth's two-sum), keeps the error in lo, then makes hi the rounded sum of both again.
+  /// Adds x exactly to hi (Knuth's two-sum), keeps the error in lo, then makes hi the rounded sum of both
+  /// again.
   REHYAT_INLINE void add(V x) {
     const V s = hi + x;
     const V x_part = s - hi;

@@ -6,8 +6,8 @@
 #include "rehyat/config.hpp"
 #include "rehyat/kernel/kernel_table.hpp"
 
-// The ISA follows the flags of the unit; a unit that is to be something simpler (scalar kernels on a machine whose
-// baseline has SIMD) defines REHYAT_KERNEL_ISA_SCALAR.
+// The ISA follows the flags of the unit; a unit that is to be something simpler (scalar kernels on a machine
+// whose baseline has SIMD) defines REHYAT_KERNEL_ISA_SCALAR.
 #if defined(REHYAT_KERNEL_ISA_SCALAR)
 #define REHYAT_ISA scalar
 #elif defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && defined(__AVX512CD__)
@@ -48,8 +48,9 @@ REHYAT_BEGIN_ISA_NAMESPACE
 
 using std::int64_t;
 
-/// One vector of `lanes` floats. `fma` rounds once wherever the ISA has it; max and min return b if either is NaN;
-/// `less` is false for NaN. The members beyond xsimd's are those whose meaning xsimd leaves to its version.
+/// One vector of `lanes` floats. `fma` rounds once wherever the ISA has it; max and min return b if either is
+/// NaN; `less` is false for NaN. The members beyond xsimd's are those whose meaning xsimd leaves to its
+/// version.
 template <class Arch>
 struct Vec;
 
@@ -92,8 +93,8 @@ template <>
 struct Vec<xsimd::avx512bw> : BatchVec<xsimd::avx512bw> {
   // xsimd 8.1 has no AVX-512 fma: x * y + z, which Clang leaves as two instructions
   friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {{Batch(_mm512_fmadd_ps(x.b, y.b, z.b))}}; }
-  // the forms without a mask are built on an undefined vector, of which GCC 12 warns wherever they are inlined; a
-  // full mask costs nothing
+  // the forms without a mask are built on an undefined vector, of which GCC 12 warns wherever they are
+  // inlined; a full mask costs nothing
   static constexpr __mmask16 all = 0xffff;
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(_mm512_maskz_max_ps(all, x.b, y.b))}}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(_mm512_maskz_min_ps(all, x.b, y.b))}}; }
@@ -141,10 +142,12 @@ struct Vec<NativeArch> : BatchVec<NativeArch> {
     return {{Batch(_mm256_and_ps(keep, (x * power).b))}};
   }
   friend REHYAT_INLINE Vec interleave_low(Vec x, Vec y) {
-    return {{Batch(_mm256_permute2f128_ps(_mm256_unpacklo_ps(x.b, y.b), _mm256_unpackhi_ps(x.b, y.b), 0x20))}};
+    return {
+        {Batch(_mm256_permute2f128_ps(_mm256_unpacklo_ps(x.b, y.b), _mm256_unpackhi_ps(x.b, y.b), 0x20))}};
   }
   friend REHYAT_INLINE Vec interleave_high(Vec x, Vec y) {
-    return {{Batch(_mm256_permute2f128_ps(_mm256_unpacklo_ps(x.b, y.b), _mm256_unpackhi_ps(x.b, y.b), 0x31))}};
+    return {
+        {Batch(_mm256_permute2f128_ps(_mm256_unpacklo_ps(x.b, y.b), _mm256_unpackhi_ps(x.b, y.b), 0x31))}};
   }
 };
 
@@ -172,7 +175,8 @@ struct Vec<xsimd::neon64> : BatchVec<xsimd::neon64> {
 
 #else
 
-/// Tag of the portable kernels, one float a vector: what runs where nothing else does, and what others are tested against.
+/// Tag of the portable kernels, one float a vector: what runs where nothing else does, and what others are
+/// tested against.
 struct Scalar {};
 using NativeArch = Scalar;
 inline constexpr Isa native_isa = Isa::scalar;
@@ -204,7 +208,8 @@ struct Vec<Scalar> {
   friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {product(x.b, y.b) + z.b}; }
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {x.b > y.b ? x.b : y.b}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {x.b < y.b ? x.b : y.b}; }
-  /// Adding 1.5 * 2^23 leaves no bits for a fraction; from 2^22 on there is none worth keeping (callers clamp or drop).
+  /// Adding 1.5 * 2^23 leaves no bits for a fraction; from 2^22 on there is none worth keeping (callers clamp
+  /// or drop).
   friend REHYAT_INLINE Vec round_nearest(Vec x) {
     const float shifted = x.b + 12582912.0f;
     return {shifted - 12582912.0f};
@@ -220,8 +225,9 @@ struct Vec<Scalar> {
   }
 
  private:
-  /// A product that no compiler may fuse with a later addition, so that the bits do not depend on its flags. Nor may it
-  /// vectorise a tile's loop over the steps: GCC 12 then reads one row more than there are (-O2, x86-64).
+  /// A product that no compiler may fuse with a later addition, so that the bits do not depend on its flags.
+  /// Nor may it vectorise a tile's loop over the steps: GCC 12 then reads one row more than there are (-O2,
+  /// x86-64).
   static REHYAT_INLINE float product(float x, float y) {
     float p = x * y;
 #if defined(__SSE2__)

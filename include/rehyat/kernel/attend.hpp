@@ -1,5 +1,6 @@
 #pragma once
-// The attend primitive: softmax over key ranges, joined with the linear read of the sums (ReHyAt, eq. 5 to 9).
+// The attend primitive: softmax over key ranges, joined with the linear read of the sums (ReHyAt, eq. 5 to
+// 9).
 
 #include "rehyat/kernel/features.hpp"
 #include "rehyat/kernel/join.hpp"
@@ -23,7 +24,8 @@ inline void start_block(const AttendTask& task, const QueryBlock& b) {
 
 /// scores[key][query] = <k, q>, C vectors a row, and their range.
 template <int C>
-inline void score_block(float* scores, BlockRange& range, const float* queries, int64_t head_dim, const KeyRange& keys) {
+inline void score_block(float* scores, BlockRange& range, const float* queries, int64_t head_dim,
+                        const KeyRange& keys) {
   constexpr int64_t width = C * V::lanes;
   Lanes<C> top, bottom;
   REHYAT_UNROLL for (int c = 0; c < C; ++c) {
@@ -50,8 +52,8 @@ inline void score_block(float* scores, BlockRange& range, const float* queries, 
   });
 }
 
-/// An infinite key gives scores of -inf, hence weights of 0, to some queries; it must reach them all the same. A score
-/// of -inf from finite factors that overflowed keeps its weight of 0.
+/// An infinite key gives scores of -inf, hence weights of 0, to some queries; it must reach them all the
+/// same. A score of -inf from finite factors that overflowed keeps its weight of 0.
 template <int C>
 [[gnu::noinline]] inline void poison_infinite_keys(float* scores, int64_t head_dim, const KeyRange& keys) {
   for (int64_t key = 0; key < keys.count; ++key) {
@@ -73,13 +75,14 @@ inline void softmax_step(const AttendTask& task, const QueryBlock& b, const KeyR
   float rescale[query_block];
   OnlineSoftmax softmax = b.softmax;
   softmax.add_block<C>(weights, keys.count, range, rescale);
-  accumulate<C>(b.out, task.dims.value_dim, rescale, ColumnsInMemory{keys.v, keys.v_stride}, weights, C * V::lanes,
-                keys.count);
+  accumulate<C>(b.out, task.dims.value_dim, rescale, ColumnsInMemory{keys.v, keys.v_stride}, weights,
+                C * V::lanes, keys.count);
 }
 
 /// denominator[lane] = sum over f of z[f] * features[f][lane]; four partial sums, joined in a fixed order.
 template <int C>
-inline void linear_denominator(float* denominator, const float* z, const float* features, int64_t feature_dim) {
+inline void linear_denominator(float* denominator, const float* z, const float* features,
+                               int64_t feature_dim) {
   constexpr int64_t width = C * V::lanes;
   Lanes<C> sum[4];
   REHYAT_UNROLL for (int j = 0; j < 4; ++j) {
@@ -108,15 +111,16 @@ inline void linear_denominator(float* denominator, const float* z, const float* 
 
 /// phi_q(q) . z into `denominator`; phi_q(q) of the numerator is left in scratch.
 template <int C>
-inline void read_features(const AttendTask& task, const QueryBlock& b, const AttendScratch& s, float* denominator) {
+inline void read_features(const AttendTask& task, const QueryBlock& b, const AttendScratch& s,
+                          float* denominator) {
   constexpr int64_t width = C * V::lanes;
   const Dims& d = task.dims;
   const float* z = task.sums + d.feature_dim * padded(d.value_dim);
   const bool given = task.phi_q->kind == FeatureMap::Kind::given;
   const bool separate = given && task.given_denominator.data != nullptr;
   const auto features = [&](Rows<const float> rows, int64_t dim) {
-    feature_block<C>(s.features, width, *task.phi_q, b.head, rows_of(rows, b.head, dim), b.first, b.count, d.feature_dim,
-                     d.widest_layer, s.buffers);
+    feature_block<C>(s.features, width, *task.phi_q, b.head, rows_of(rows, b.head, dim), b.first, b.count,
+                     d.feature_dim, d.widest_layer, s.buffers);
   };
   if (separate) {
     features(task.given_denominator, d.feature_dim);
@@ -128,8 +132,8 @@ inline void read_features(const AttendTask& task, const QueryBlock& b, const Att
 
 /// Adds the linear branch to numerators and denominators of the block. `denominator` holds the softmax sums.
 template <int C>
-inline void join_linear(const AttendTask& task, const QueryBlock& b, const AttendScratch& s, const float* linear,
-                        float* denominator) {
+inline void join_linear(const AttendTask& task, const QueryBlock& b, const AttendScratch& s,
+                        const float* linear, float* denominator) {
   constexpr int64_t width = C * V::lanes;
   const Dims& d = task.dims;
   const ColumnsInMemory sums{task.sums, padded(d.value_dim)};
@@ -138,7 +142,8 @@ inline void join_linear(const AttendTask& task, const QueryBlock& b, const Atten
   if (task.stabilizer == Stabilizer::row_max || task.num_softmax == 0) {
     accumulate<C>(b.out, d.value_dim, ones, sums, s.features, width, d.feature_dim);
     for (int c = 0; c < C; ++c) {
-      (V::load(denominator + c * V::lanes) + V::load(linear + c * V::lanes)).store(denominator + c * V::lanes);
+      (V::load(denominator + c * V::lanes) + V::load(linear + c * V::lanes))
+          .store(denominator + c * V::lanes);
     }
     return;
   }
@@ -151,7 +156,8 @@ inline void join_linear(const AttendTask& task, const QueryBlock& b, const Atten
   const auto join = [&](float* softmax_row, const float* linear_row) {
     REHYAT_UNROLL for (int c = 0; c < C; ++c) {
       const int i = c * V::lanes;
-      const V scaled = V::load(linear_row + i) * V::load(scales.linear_first + i) * V::load(scales.linear_second + i);
+      const V scaled =
+          V::load(linear_row + i) * V::load(scales.linear_first + i) * V::load(scales.linear_second + i);
       fma(V::load(softmax_row + i), V::load(scales.softmax + i), scaled).store(softmax_row + i);
     }
   };
@@ -193,9 +199,9 @@ inline void finish_block(const AttendTask& task, const QueryBlock& b, const Atte
   unpack_transposed(out, task.out.token_stride, b.out, width, b.count, task.dims.value_dim);
 }
 
-/// A key block whose rows lie far apart (heads interleaved), copied once for all query blocks of the group: every row of
-/// such a view is on a page of its own, 256 pages a block of K and V against 96 entries of a first-level TLB. The copy
-/// moves (D + Dv) * 4 bytes a key for 2 (D + Dv) * 48 flops a key and query block.
+/// A key block whose rows lie far apart (heads interleaved), copied once for all query blocks of the group:
+/// every row of such a view is on a page of its own, 256 pages a block of K and V against 96 entries of a
+/// first-level TLB. The copy moves (D + Dv) * 4 bytes a key for 2 (D + Dv) * 48 flops a key and query block.
 inline KeyRange gather_keys(const AttendTask& task, const AttendScratch& s, KeyRange keys) {
   const Dims& d = task.dims;
   constexpr int64_t far = 512;  // floats: half a page
@@ -213,8 +219,8 @@ inline KeyRange gather_keys(const AttendTask& task, const AttendScratch& s, KeyR
   return keys;
 }
 
-/// The attend primitive. Key blocks outside, query blocks of the group inside: a block of K and V is fetched once for
-/// all of them.
+/// The attend primitive. Key blocks outside, query blocks of the group inside: a block of K and V is fetched
+/// once for all of them.
 inline void attend(const AttendTask& task) {
   const AttendScratch s = AttendScratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch);
   for (int64_t i = task.first_block; i < task.end_block; ++i) start_block(task, query_block_at(task, s, i));

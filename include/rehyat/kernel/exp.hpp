@@ -5,10 +5,10 @@
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
-/// 2^x for x <= 0. Exactly 1 at 0; exactly 0 below -126 (a result there would be subnormal, and slow to multiply
-/// with); NaN stays NaN. 2^x = 2^n 2^r, n = rint(x), |r| <= 1/2; 2^r by a polynomial of degree 6 whose constant term is
-/// exactly 1 (a constant off by half an ulp would be multiplied into the running sums at every key block). Minimax
-/// relative error 2.0e-9, so what remains is rounding: about 1 ulp.
+/// 2^x for x <= 0. Exactly 1 at 0; exactly 0 below -126 (a result there would be subnormal, and slow to
+/// multiply with); NaN stays NaN. 2^x = 2^n 2^r, n = rint(x), |r| <= 1/2; 2^r by a polynomial of degree 6
+/// whose constant term is exactly 1 (a constant off by half an ulp would be multiplied into the running sums
+/// at every key block). Minimax relative error 2.0e-9, so what remains is rounding: about 1 ulp.
 template <class T>
 REHYAT_INLINE T exp2_nonpositive(T x) {
   const T r = fraction(x);
@@ -45,8 +45,9 @@ REHYAT_INLINE T relu(T x) {
   return max(T::broadcast(0.0f), x);
 }
 
-/// x Phi(x), Phi the normal distribution. Phi(-a) = exp(-a^2 / 2) h(a) for a >= 0, h a polynomial of degree 8 in
-/// 1 / (1 + 0.3 a): relative error 1.2e-7, so that gelu keeps its relative accuracy where 1 + erf would cancel.
+/// x Phi(x), Phi the normal distribution. Phi(-a) = exp(-a^2 / 2) h(a) for a >= 0, h a polynomial of degree 8
+/// in 1 / (1 + 0.3 a): relative error 1.2e-7, so that gelu keeps its relative accuracy where 1 + erf would
+/// cancel.
 template <class T>
 REHYAT_INLINE T gelu(T x) {
   const T a = abs(x);
@@ -73,9 +74,9 @@ REHYAT_INLINE T silu(T x) {
   return x * (select(less(x, zero), e, one) / (one + e));
 }
 
-/// log(1 + exp(x)) = max(x, 0) + log1p(t), t = exp(-|x|) in [0, 1]; log1p(t) = 2 atanh(u), u = t / (2 + t) <= 1/3,
-/// by an odd polynomial (relative error 1.1e-10): small values keep their relative accuracy, as a nearly silent
-/// linear branch needs.
+/// log(1 + exp(x)) = max(x, 0) + log1p(t), t = exp(-|x|) in [0, 1]; log1p(t) = 2 atanh(u), u = t / (2 + t) <=
+/// 1/3, by an odd polynomial (relative error 1.1e-10): small values keep their relative accuracy, as a nearly
+/// silent linear branch needs.
 template <class T>
 REHYAT_INLINE T softplus(T x) {
   const T zero = T::broadcast(0.0f);
@@ -108,12 +109,18 @@ REHYAT_INLINE void transform(float* x, int64_t count, F f) {
 template <class T>
 inline void activate(Activation activation, float* x, int64_t count) {
   switch (activation) {
-    case Activation::identity: return;
-    case Activation::relu: return transform<T>(x, count, [](T y) { return relu(y); });
-    case Activation::gelu: return transform<T>(x, count, [](T y) { return gelu(y); });
-    case Activation::silu: return transform<T>(x, count, [](T y) { return silu(y); });
-    case Activation::softplus: return transform<T>(x, count, [](T y) { return softplus(y); });
-    case Activation::elu1: return transform<T>(x, count, [](T y) { return elu1(y); });
+    case Activation::identity:
+      return;
+    case Activation::relu:
+      return transform<T>(x, count, [](T y) { return relu(y); });
+    case Activation::gelu:
+      return transform<T>(x, count, [](T y) { return gelu(y); });
+    case Activation::silu:
+      return transform<T>(x, count, [](T y) { return silu(y); });
+    case Activation::softplus:
+      return transform<T>(x, count, [](T y) { return softplus(y); });
+    case Activation::elu1:
+      return transform<T>(x, count, [](T y) { return elu1(y); });
   }
 }
 

@@ -22,8 +22,8 @@ REHYAT_INLINE LayerWeights layer_weights(const FeatureMap& map, int layer, int64
           .out_dim = l.out_dim};
 }
 
-/// Raises rows [first_row, first_row + rows) of the features to their part's power: part i of `degree`, of `part`
-/// rows each, to i + 1.
+/// Raises rows [first_row, first_row + rows) of the features to their part's power: part i of `degree`, of
+/// `part` rows each, to i + 1.
 template <int C>
 inline void raise_to_powers(float* features, int64_t stride, int64_t first_row, int64_t rows, int64_t part) {
   for (int64_t r = 0; r < rows; ++r) {
@@ -39,8 +39,9 @@ inline void raise_to_powers(float* features, int64_t stride, int64_t first_row, 
   }
 }
 
-/// out[unit][token] = activation(W x + b) for the C vectors of tokens in `in`; with degree > 1 also the powers.
-/// Flops per strip of 8 units: 2 * 8 * in_dim * tokens for 8 * in_dim * 4 bytes of weights, each read once per block.
+/// out[unit][token] = activation(W x + b) for the C vectors of tokens in `in`; with degree > 1 also the
+/// powers. Flops per strip of 8 units: 2 * 8 * in_dim * tokens for 8 * in_dim * 4 bytes of weights, each read
+/// once per block.
 template <int C>
 inline void dense_layer(float* out, int64_t out_stride, const float* in, int64_t in_stride, LayerWeights w,
                         Activation activation, int degree) {
@@ -62,12 +63,13 @@ inline void dense_layer(float* out, int64_t out_stride, const float* in, int64_t
   });
 }
 
-/// out[f * stride + i] = phi(source row first + i)[f] for i < count; lanes up to C vectors hold features of zero.
-/// `buffers` holds two times widest_layer blocks of C vectors. A row with NaN or infinity gives NaN in all its
-/// features: an activation such as relu(-inf) = 0 would hide it.
+/// out[f * stride + i] = phi(source row first + i)[f] for i < count; lanes up to C vectors hold features of
+/// zero. `buffers` holds two times widest_layer blocks of C vectors. A row with NaN or infinity gives NaN in
+/// all its features: an activation such as relu(-inf) = 0 would hide it.
 template <int C>
-inline void feature_block(float* out, int64_t stride, const FeatureMap& map, int64_t head, SourceRows source, int64_t first,
-                          int64_t count, int64_t feature_dim, int64_t widest_layer, float* buffers) {
+inline void feature_block(float* out, int64_t stride, const FeatureMap& map, int64_t head, SourceRows source,
+                          int64_t first, int64_t count, int64_t feature_dim, int64_t widest_layer,
+                          float* buffers) {
   constexpr int64_t width = C * V::lanes;
   if (map.kind != FeatureMap::Kind::polynomial) {
     pack_transposed(out, stride, width, source, first, count, 1.0f);

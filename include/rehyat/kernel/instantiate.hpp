@@ -23,11 +23,11 @@ inline constexpr Kernels native_table = {.isa = native_isa,
 REHYAT_END_ISA_NAMESPACE
 
 /// Defines rehyat::dispatch::kernels_<isa>(), the one symbol that such a unit exports.
-#define REHYAT_DEFINE_KERNELS(isa_)                                                           \
-  namespace rehyat::dispatch {                                                                \
-  const Kernels* kernels_##isa_();                                                            \
-  const Kernels* kernels_##isa_() {                                                           \
+#define REHYAT_DEFINE_KERNELS(isa_)                                                            \
+  namespace rehyat::dispatch {                                                                 \
+  const Kernels* kernels_##isa_();                                                             \
+  const Kernels* kernels_##isa_() {                                                            \
     static_assert(kernel::native_isa == Isa::isa_, "flags and ISA of this unit do not agree"); \
-    return &kernel::native_table;                                                             \
-  }                                                                                           \
+    return &kernel::native_table;                                                              \
+  }                                                                                            \
   }

@@ -24,15 +24,18 @@ inline float power_of_two(int n) {
   return x;
 }
 
-/// The factors that bring both branches of the lanes of a block to a common shift without forming an exponential
-/// of a positive number (Stabilizer::none): shift = max(row max, exponent of the largest linear entry), in log 2.
+/// The factors that bring both branches of the lanes of a block to a common shift without forming an
+/// exponential of a positive number (Stabilizer::none): shift = max(row max, exponent of the largest linear
+/// entry), in log 2.
 struct BranchScales {
   float softmax[query_block];
-  float linear_first[query_block];   ///< the linear factor in two parts: 2^149 for the smallest subnormal would overflow
+  float linear_first[query_block];  ///< the linear factor in two parts: 2^149 for the smallest subnormal
+                                    ///< would overflow
   float linear_second[query_block];
 };
 
-/// `largest[i]`: greatest finite magnitude among the linear numerators and the denominator of lane i, 0 if all are 0.
+/// `largest[i]`: greatest finite magnitude among the linear numerators and the denominator of lane i, 0 if
+/// all are 0.
 template <int C>
 inline void common_shift(BranchScales& scales, const float* row_max, const float* largest) {
   float shift[query_block];
@@ -53,7 +56,8 @@ inline void common_shift(BranchScales& scales, const float* row_max, const float
   for (int c = 0; c < C; ++c) {
     const int i = c * V::lanes;
     exp2_nonpositive(V::load(row_max + i) - V::load(shift + i)).store(scales.softmax + i);
-    (V::load(scales.linear_second + i) * exp2_nonpositive(V::load(excess + i))).store(scales.linear_second + i);
+    (V::load(scales.linear_second + i) * exp2_nonpositive(V::load(excess + i)))
+        .store(scales.linear_second + i);
   }
 }
 
@@ -73,8 +77,9 @@ inline void largest_finite(float* largest, const float* rows, int64_t num_rows, 
   REHYAT_UNROLL for (int c = 0; c < C; ++c) top[c].store(largest + c * V::lanes);
 }
 
-/// numerators[d][lane] /= denominator[lane]. One division a lane where its reciprocal is a normal number, division
-/// throughout where it is not; decided lane by lane, so that a row does not depend on its neighbours.
+/// numerators[d][lane] /= denominator[lane]. One division a lane where its reciprocal is a normal number,
+/// division throughout where it is not; decided lane by lane, so that a row does not depend on its
+/// neighbours.
 template <int C>
 inline void divide_rows(float* numerators, int64_t rows, const float* denominator) {
   const V tiny = V::broadcast(0x1p-120f), huge = V::broadcast(0x1p+120f), one = V::broadcast(1.0f);
@@ -86,7 +91,8 @@ inline void divide_rows(float* numerators, int64_t rows, const float* denominato
     reciprocal[c] = one / den[c];
     const V magnitude = abs(den[c]);
     // 1 where the reciprocal will do, else 0; NaN is not plain
-    const V flag = select(less(tiny, magnitude), select(less(magnitude, huge), one, V::broadcast(0.0f)), V::broadcast(0.0f));
+    const V flag = select(less(tiny, magnitude), select(less(magnitude, huge), one, V::broadcast(0.0f)),
+                          V::broadcast(0.0f));
     plain[c] = less(V::broadcast(0.5f), flag);
     all_plain = all_plain && !V::any(less(flag, V::broadcast(0.5f)));
   }
@@ -111,7 +117,8 @@ inline void report_denominators(DenominatorReport& report, const float* denomina
   }
 }
 
-/// The caller's epsilon (added), then his floor (on the magnitude, sign kept), applied to `count` denominators.
+/// The caller's epsilon (added), then his floor (on the magnitude, sign kept), applied to `count`
+/// denominators.
 inline void guard_denominators(float* denominator, int64_t count, float epsilon, float floor) {
   for (int64_t i = 0; i < count; ++i) {
     float d = denominator[i] + epsilon;

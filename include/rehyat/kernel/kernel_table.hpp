@@ -1,6 +1,6 @@
 #pragma once
-// The seam between operators and kernels: plain structs and a table of functions, one table per instruction set.
-// Nothing here is arithmetic, so code on either side can be compiled with different flags.
+// The seam between operators and kernels: plain structs and a table of functions, one table per instruction
+// set. Nothing here is arithmetic, so code on either side can be compiled with different flags.
 
 #include <cstdint>
 
@@ -47,15 +47,16 @@ struct Dims {
   std::int64_t widest_layer = 0;  ///< widest row that a feature map holds: input, hidden or output
 };
 
-/// The linear branch's sums of one kv head over some keys: A as feature_dim rows of padded_value_dim, then z, padded.
-/// The padding is zero. Its size does not depend on the instruction set.
+/// The linear branch's sums of one kv head over some keys: A as feature_dim rows of padded_value_dim, then z,
+/// padded. The padding is zero. Its size does not depend on the instruction set.
 constexpr std::int64_t padded(std::int64_t n) { return (n + 15) / 16 * 16; }
 constexpr std::int64_t sums_size(const Dims& d) {
   return d.feature_dim * padded(d.value_dim) + padded(d.feature_dim);
 }
 
-/// Attention of some query blocks over softmax keys and sums, joined: SPEC of one task of the attend primitive.
-/// Block i of the task's heads is block i % blocks of head first_head + i / blocks, blocks = ceil(query_count / query_block).
+/// Attention of some query blocks over softmax keys and sums, joined: SPEC of one task of the attend
+/// primitive. Block i of the task's heads is block i % blocks of head first_head + i / blocks, blocks =
+/// ceil(query_count / query_block).
 struct AttendTask {
   Dims dims = {};
   Rows<const float> q = {};
@@ -87,8 +88,8 @@ struct AbsorbTask {
   const float* v = nullptr;
   std::int64_t v_stride = 0;
   std::int64_t first = 0, count = 0;
-  /// 0: keys first .. first + count - 1. R >= 2: of the keys whose index is no multiple of R, the first-th and on
-  /// (Attention Surgery's linear set).
+  /// 0: keys first .. first + count - 1. R >= 2: of the keys whose index is no multiple of R, the first-th
+  /// and on (Attention Surgery's linear set).
   std::int64_t skip_rate = 0;
   std::int64_t head = 0;
   const FeatureMap* phi_k = nullptr;
@@ -96,7 +97,8 @@ struct AbsorbTask {
   float* scratch = nullptr;
 };
 
-/// (hi, lo) = (hi_in, lo_in) + parts[0] + parts[1] + ... for elements [begin, end): compensated, left to right.
+/// (hi, lo) = (hi_in, lo_in) + parts[0] + parts[1] + ... for elements [begin, end): compensated, left to
+/// right.
 struct FoldTask {
   const float* hi_in = nullptr;  ///< null: zero
   const float* lo_in = nullptr;
@@ -108,8 +110,9 @@ struct FoldTask {
   std::int64_t begin = 0, end = 0;  ///< multiples of 16
 };
 
-/// Sums outside each chunk's softmax set, from the sums of segments: out[t] = segments [0, before(t)) + segments
-/// [2 (t + 1), num_segments), before(t) = max(0, 2 (t - whole_chunks) - odd). Prefix and suffix, never a difference.
+/// Sums outside each chunk's softmax set, from the sums of segments: out[t] = segments [0, before(t)) +
+/// segments [2 (t + 1), num_segments), before(t) = max(0, 2 (t - whole_chunks) - odd). Prefix and suffix,
+/// never a difference.
 struct ScanTask {
   const float* segments = nullptr;  ///< num_chunks * 2 of them
   float* out = nullptr;             ///< num_chunks of them

@@ -28,8 +28,8 @@ struct OnlineSoftmax {
   /// Turns `keys` rows of scores (C vectors each) into weights exp2(score - max) and updates maximum and sum;
   /// `rescale` receives what everything summed before is to be multiplied with.
   ///
-  /// While all scores of a lane are -inf its weights are 0 and its maximum stays -inf. A NaN or +inf score makes the
-  /// sum and all later ones NaN, whatever the maximum does.
+  /// While all scores of a lane are -inf its weights are 0 and its maximum stays -inf. A NaN or +inf score
+  /// makes the sum and all later ones NaN, whatever the maximum does.
   template <int C>
   inline void add_block(float* scores, int64_t keys, const BlockRange& range, float* rescale) {
     constexpr int64_t width = C * V::lanes;

@@ -5,8 +5,8 @@
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
-/// Some rows of the caller's memory, `dim` floats each. With skip_rate R >= 2 row i is the i-th of those whose index
-/// is no multiple of R.
+/// Some rows of the caller's memory, `dim` floats each. With skip_rate R >= 2 row i is the i-th of those
+/// whose index is no multiple of R.
 struct SourceRows {
   const float* data;
   int64_t stride;
@@ -21,7 +21,8 @@ struct SourceRows {
 struct Square {
   V row[static_cast<std::size_t>(V::lanes)];
 
-  /// Rows become columns: log2(lanes) times, row i and row i + lanes / 2 are interleaved into rows 2 i and 2 i + 1.
+  /// Rows become columns: log2(lanes) times, row i and row i + lanes / 2 are interleaved into rows 2 i and 2
+  /// i + 1.
   REHYAT_INLINE void transpose() {
     constexpr int half = V::lanes / 2;
     REHYAT_UNROLL for (int done = 1; done < V::lanes; done *= 2) {
@@ -35,10 +36,10 @@ struct Square {
   }
 };
 
-/// packed[d * stride + i] = source row (first + i)[d] * factor for i < count, 0 for count <= i < width, a multiple of the
-/// lanes.
-inline void pack_transposed(float* packed, int64_t stride, int64_t width, SourceRows source, int64_t first, int64_t count,
-                            float factor) {
+/// packed[d * stride + i] = source row (first + i)[d] * factor for i < count, 0 for count <= i < width, a
+/// multiple of the lanes.
+inline void pack_transposed(float* packed, int64_t stride, int64_t width, SourceRows source, int64_t first,
+                            int64_t count, float factor) {
   const V scale = V::broadcast(factor);
   for (int64_t i = 0; i < width; i += V::lanes) {
     const int64_t rows = count - i < V::lanes ? count - i : V::lanes;
@@ -49,7 +50,8 @@ inline void pack_transposed(float* packed, int64_t stride, int64_t width, Source
         square.row[r] = r < rows ? V::load(source.row(first + i + r) + d) : V::broadcast(0.0f);
       }
       square.transpose();
-      REHYAT_UNROLL for (int c = 0; c < V::lanes; ++c) (square.row[c] * scale).store(packed + (d + c) * stride + i);
+      REHYAT_UNROLL for (int c = 0; c < V::lanes; ++c)(square.row[c] * scale)
+          .store(packed + (d + c) * stride + i);
     }
     for (; d < source.dim; ++d) {
       for (int r = 0; r < V::lanes; ++r) {
@@ -60,8 +62,8 @@ inline void pack_transposed(float* packed, int64_t stride, int64_t width, Source
 }
 
 /// Row i of `count` rows, at out + i * row_stride, = columns[d * width + i] for d < dim.
-inline void unpack_transposed(float* out, int64_t row_stride, const float* columns, int64_t width, int64_t count,
-                              int64_t dim) {
+inline void unpack_transposed(float* out, int64_t row_stride, const float* columns, int64_t width,
+                              int64_t count, int64_t dim) {
   for (int64_t i = 0; i < count; i += V::lanes) {
     const int64_t rows = count - i < V::lanes ? count - i : V::lanes;
     int64_t d = 0;

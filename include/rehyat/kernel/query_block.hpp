@@ -9,16 +9,16 @@ REHYAT_BEGIN_ISA_NAMESPACE
 
 /// The scratch of one task: arrays per query block of the group, then what the blocks share.
 struct AttendScratch {
-  float* queries;      ///< per block: Q^T [head_dim][query_block], scaled
-  float* out;          ///< per block: out^T [value_dim][query_block], not yet normalised
-  float* max;          ///< per block
-  float* sum;          ///< per block
-  float* weights;      ///< [key_block][query_block]
-  float* features;     ///< [feature_dim][query_block]
-  float* buffers;      ///< 2 x [widest_layer][query_block]
-  float* linear;       ///< [value_dim][query_block], Stabilizer::none only
-  float* keys;         ///< [key_block][head_dim], see gather_keys
-  float* values;       ///< [key_block][value_dim]
+  float* queries;   ///< per block: Q^T [head_dim][query_block], scaled
+  float* out;       ///< per block: out^T [value_dim][query_block], not yet normalised
+  float* max;       ///< per block
+  float* sum;       ///< per block
+  float* weights;   ///< [key_block][query_block]
+  float* features;  ///< [feature_dim][query_block]
+  float* buffers;   ///< 2 x [widest_layer][query_block]
+  float* linear;    ///< [value_dim][query_block], Stabilizer::none only
+  float* keys;      ///< [key_block][head_dim], see gather_keys
+  float* values;    ///< [key_block][value_dim]
   int64_t size;
 
   static AttendScratch lay_out(const Dims& d, int64_t blocks, float* base) {
@@ -59,12 +59,13 @@ inline QueryBlock query_block_at(const AttendTask& task, const AttendScratch& s,
   const int64_t index = block - task.first_block;
   const int64_t first = block % per_head * query_block;
   const int64_t rest = task.query_count - first;
-  return {.head = task.first_head + block / per_head,
-          .first = first,
-          .count = rest < query_block ? rest : query_block,
-          .queries = s.queries + index * task.dims.head_dim * query_block,
-          .out = s.out + index * task.dims.value_dim * query_block,
-          .softmax = {.running_max = s.max + index * query_block, .running_sum = s.sum + index * query_block}};
+  return {
+      .head = task.first_head + block / per_head,
+      .first = first,
+      .count = rest < query_block ? rest : query_block,
+      .queries = s.queries + index * task.dims.head_dim * query_block,
+      .out = s.out + index * task.dims.value_dim * query_block,
+      .softmax = {.running_max = s.max + index * query_block, .running_sum = s.sum + index * query_block}};
 }
 
 REHYAT_INLINE int64_t vectors_of(const QueryBlock& block) { return (block.count + V::lanes - 1) / V::lanes; }

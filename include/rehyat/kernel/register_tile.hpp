@@ -1,8 +1,8 @@
 #pragma once
 // The one loop nest that all multiply-adds of the library run in.
 //
-// Queries (or tokens) are in the lanes, so every product of the operators has the same form: rows of scalars, read
-// where they lie and broadcast, times vectors of a packed or natural row:
+// Queries (or tokens) are in the lanes, so every product of the operators has the same form: rows of scalars,
+// read where they lie and broadcast, times vectors of a packed or natural row:
 //
 //   scores^T[key][query]    += K[key][d]       * Q^T[d][query]       a: K, its row stride, step 1
 //   layer^T[unit][token]    += W[unit][in]     * X^T[in][token]      a: W, its row stride, step 1
@@ -54,7 +54,8 @@ struct RegisterTile {
 
   /// at[r][c] += sum over steps of a(r, step) * b[step * b_stride + c * lanes]; steps in order, one fma each.
   template <class Source>
-  REHYAT_INLINE void multiply_add(Source a, int64_t first_row, const float* b, int64_t b_stride, int64_t steps) {
+  REHYAT_INLINE void multiply_add(Source a, int64_t first_row, const float* b, int64_t b_stride,
+                                  int64_t steps) {
     for (int64_t s = 0; s < steps; ++s, b += b_stride) {
       Lanes<C> x;
       REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = V::load(b + c * V::lanes);
@@ -66,7 +67,8 @@ struct RegisterTile {
   }
 };
 
-/// Calls f.template operator()<R>(first_row) for strips that cover [0, rows): whole tiles, then 4, 2 and 1 rows.
+/// Calls f.template operator()<R>(first_row) for strips that cover [0, rows): whole tiles, then 4, 2 and 1
+/// rows.
 template <class F>
 REHYAT_INLINE void for_row_strips(int64_t rows, F f) {
   int64_t row = 0;
@@ -88,18 +90,21 @@ REHYAT_INLINE void for_row_strips(int64_t rows, F f) {
 template <class F>
 REHYAT_INLINE void for_vectors(int64_t vectors, F f) {
   switch (vectors) {
-    case 1: return f.template operator()<1>();
-    case 2: return f.template operator()<2>();
-    default: return f.template operator()<3>();
+    case 1:
+      return f.template operator()<1>();
+    case 2:
+      return f.template operator()<2>();
+    default:
+      return f.template operator()<3>();
   }
 }
 static_assert(TileShape::vectors == 3);
 
-/// out[row][lane] = factor[lane] * out[row][lane] + sum over steps of a(row, step) * b[step][lane], for C vectors of
-/// lanes; rows of out and b are `stride` floats apart. The value product and the state read.
+/// out[row][lane] = factor[lane] * out[row][lane] + sum over steps of a(row, step) * b[step][lane], for C
+/// vectors of lanes; rows of out and b are `stride` floats apart. The value product and the state read.
 template <int C, class Source>
-inline void accumulate(float* out, int64_t rows, const float* factor, Source a, const float* b, int64_t stride,
-                       int64_t steps) {
+inline void accumulate(float* out, int64_t rows, const float* factor, Source a, const float* b,
+                       int64_t stride, int64_t steps) {
   for_row_strips(rows, [&]<int R>(int64_t row) {
     RegisterTile<R, C> tile;
     tile.load(out + row * stride, stride);
