@@ -181,6 +181,18 @@ TEST_F(ExpTest, GeluKeepsItsRelativeAccuracy) {
   EXPECT_LE(w.error, 5e-7) << "at " << w.at;
 }
 
+/// As IEEE says, whatever the divisor: denominators may be subnormal, or nearly overflow.
+TEST_F(ExpTest, DivisionIsRoundedCorrectly) {
+  std::uint32_t bits = 1;
+  for (int i = 0; i < 100000; ++i) {
+    bits = bits * 1664525u + 1013904223u;
+    const float x = std::bit_cast<float>(bits);
+    if (std::isnan(x)) continue;
+    const float y = result_of([](V v) { return V::broadcast(3.0f) / v; }, x);
+    ASSERT_EQ(std::bit_cast<std::uint32_t>(y), std::bit_cast<std::uint32_t>(3.0f / x)) << x;
+  }
+}
+
 TEST_F(ExpTest, ActivationsAtTheEdges) {
   constexpr Activation all[] = {Activation::identity, Activation::relu,     Activation::gelu,
                                 Activation::silu,     Activation::softplus, Activation::elu1};

@@ -163,6 +163,21 @@ TEST_P(ExtremeTest, EpsilonIsAddedAndTheFloorKeepsTheSign) {
   expect(0, 0.125f, 4);
 }
 
+/// phi_q . z from subnormal to nearly overflowing: a ratio of like sizes keeps the accuracy that its terms
+/// have.
+TEST_P(ExtremeTest, TinyAndHugeDenominators) {
+  const auto view = [](const float& x) { return TensorView<const float>::token_major(&x, 1, 1, 1, 1); };
+  for (const float size : {1e-21f, 1e-20f, 3e-20f, 1e-19f, 1e-18f, 1e18f, 5e18f, 9e18f, 1.2e19f}) {
+    const float v = 2;
+    const LinearAttention p{.q = view(size),
+                            .k = view(size),
+                            .v = view(v),
+                            .phi_q = FeatureMap::identity(),
+                            .phi_k = FeatureMap::identity()};
+    EXPECT_NEAR(evaluate(p, kernels()).out[0], 2, size < 1e-19f ? 2e-3 : 1e-6) << size;
+  }
+}
+
 REHYAT_TEST_ALL_ISAS(ExtremeTest);
 
 }  // namespace

@@ -72,7 +72,6 @@ struct BatchVec {
   friend REHYAT_INLINE Vec<Arch> operator+(Vec<Arch> x, Vec<Arch> y) { return {{x.b + y.b}}; }
   friend REHYAT_INLINE Vec<Arch> operator-(Vec<Arch> x, Vec<Arch> y) { return {{x.b - y.b}}; }
   friend REHYAT_INLINE Vec<Arch> operator*(Vec<Arch> x, Vec<Arch> y) { return {{x.b * y.b}}; }
-  friend REHYAT_INLINE Vec<Arch> operator/(Vec<Arch> x, Vec<Arch> y) { return {{x.b / y.b}}; }
   friend REHYAT_INLINE Vec<Arch> abs(Vec<Arch> x) { return {{xsimd::abs(x.b)}}; }
   friend REHYAT_INLINE Mask less(Vec<Arch> x, Vec<Arch> y) { return x.b < y.b; }
   friend REHYAT_INLINE Vec<Arch> select(Mask m, Vec<Arch> yes, Vec<Arch> no) {
@@ -93,6 +92,7 @@ template <>
 struct Vec<xsimd::avx512bw> : BatchVec<xsimd::avx512bw> {
   // xsimd 8.1 has no AVX-512 fma: x * y + z, which Clang leaves as two instructions
   friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {{Batch(_mm512_fmadd_ps(x.b, y.b, z.b))}}; }
+  friend REHYAT_INLINE Vec operator/(Vec x, Vec y) { return {{x.b / y.b}}; }
   // the forms without a mask are built on an undefined vector, of which GCC 12 warns wherever they are
   // inlined; a full mask costs nothing
   static constexpr __mmask16 all = 0xffff;
@@ -129,6 +129,7 @@ inline constexpr Isa native_isa = Isa::avx2;
 template <>
 struct Vec<NativeArch> : BatchVec<NativeArch> {
   friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {{Batch(_mm256_fmadd_ps(x.b, y.b, z.b))}}; }
+  friend REHYAT_INLINE Vec operator/(Vec x, Vec y) { return {{x.b / y.b}}; }
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(_mm256_max_ps(x.b, y.b))}}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(_mm256_min_ps(x.b, y.b))}}; }
   friend REHYAT_INLINE Vec round_nearest(Vec x) {
@@ -159,6 +160,8 @@ inline constexpr Isa native_isa = Isa::neon;
 template <>
 struct Vec<xsimd::neon64> : BatchVec<xsimd::neon64> {
   friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {{Batch(vfmaq_f32(z.b, x.b, y.b))}}; }
+  // xsimd 8.1 refines an estimate, which is off by ulps and fails for subnormal and huge divisors
+  friend REHYAT_INLINE Vec operator/(Vec x, Vec y) { return {{Batch(vdivq_f32(x.b, y.b))}}; }
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(vbslq_f32(vcgtq_f32(x.b, y.b), x.b, y.b))}}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(vbslq_f32(vcltq_f32(x.b, y.b), x.b, y.b))}}; }
   friend REHYAT_INLINE Vec round_nearest(Vec x) { return {{Batch(vrndnq_f32(x.b))}}; }
