@@ -108,6 +108,8 @@ class RecurrentState {
   const RecurrentConfig& config() const { return config_; }
 
  private:
+  RecurrentState() = default;  // create() is the way in
+
   enum class Operation { peek, commit, step };
   Status advance(const RecurrentChunk& chunk, Operation operation, Workspace workspace, ExecutorRef executor,
                  const Kernels& kernels) const;
