@@ -90,4 +90,5 @@ class Combinations(support.CliTest):
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn("--mode recurrent if causal - if causal -", words(done.stdout))
         table = helps[1].stdout[helps[1].stdout.index("Which options go together"):]
-        self.assertIn(words(table), words((support.TESTS.parent / "examples" / "cli" / "README.md").read_text()))
+        for page in ("README.md", "examples/cli/README.md"):
+            self.assertIn(words(table), words((support.TESTS.parent / page).read_text()), page)
