@@ -94,13 +94,21 @@ class ExpTest : public testing::Test {
 const auto exp2_of = [](V x) { return exp2_nonpositive(x); };
 const auto exp_of = [](V x) { return exp_nonpositive(x); };
 
-TEST_F(ExpTest, Exp2IsWithinOneAndAHalfUlps) {
+/// The scalar kernels have no fused multiply-add and round twice.
+TEST_F(ExpTest, Exp2IsWithinOneAndAHalfUlpsOrTwoUnfused) {
   const std::vector<float> values = nonpositive_floats(-126.0f, 1009);
   EXPECT_GT(values.size(), 1000000u);
   const Worst w =
       worst(exp2_of, values, [](float y, float x) { return ulps(y, std::exp2(static_cast<double>(x))); });
-  EXPECT_LE(w.error, 1.5) << "at " << w.at;
+  EXPECT_LE(w.error, native_isa == Isa::scalar ? 2.0 : 1.5) << "at " << w.at;
   RecordProperty("ulps", std::to_string(w.error));
+}
+
+TEST_F(ExpTest, Exp2OfNormalResultsIsTheSame) {
+  const auto normal = [](V x) { return exp2_normal(x); };
+  const std::vector<float> values = nonpositive_floats(-126.0f, 100003);
+  EXPECT_EQ(results_of(normal, values), results_of(exp2_of, values));
+  EXPECT_TRUE(std::isnan(result_of(normal, qnan)));
 }
 
 TEST_F(ExpTest, Exp2AtTheEdges) {

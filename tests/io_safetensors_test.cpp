@@ -124,6 +124,7 @@ TEST(Safetensors, RefusesToWriteWhatItWouldNotRead) {
   refuses([](FeatureMap& m) { m.heads = 0; }, "heads");
   refuses([](FeatureMap& m) { m.heads = 1LL << 60; }, "larger than any file");
   refuses([](FeatureMap& m) { m.layers[0].weight = nullptr; }, "no weight");
+  refuses([](FeatureMap& m) { m.layout = WeightLayout::panels; }, "packed weights");
   refuses([](FeatureMap& m) { m.layers[0].out_dim = 0; }, "out_dim");
   refuses([](FeatureMap& m) { m.output_activation = Activation::relu; }, "agree");
   EXPECT_TRUE(directory.names().empty());

@@ -4,6 +4,8 @@
 
 #include "bad_input.hpp"
 #include "rehyat/detail/check_views.hpp"
+#include "rehyat/io/safetensors.hpp"
+#include "rehyat/packed_weights.hpp"
 
 namespace rehyat::cli {
 namespace {
@@ -89,12 +91,17 @@ std::optional<NamedArray> load_features(const char* option, const std::optional<
   return a;
 }
 
+FeatureMap packed(const FeatureMap& map, std::int64_t head_dim, std::vector<char>& memory) {
+  memory.resize(require(packed_weights_size(map, head_dim), "--phi: "));
+  return require(pack_weights(map, head_dim, {memory.data(), memory.size()}), "--phi: ");
+}
+
 void load_feature_maps(const AttendOptions& o, Inputs& in) {
   if (o.phi) {
     const FeatureMapHeads heads{in.q.heads(), in.k.heads(), in.q.dim()};
-    in.weights = require(read_feature_maps(o.phi->c_str(), heads), "--phi ");
-    in.map_q = in.weights.phi_q;
-    in.map_k = in.weights.phi_k;
+    const FeatureMapWeights weights = require(read_feature_maps(o.phi->c_str(), heads), "--phi ");
+    in.map_q = packed(weights.phi_q, in.q.dim(), in.packed_q);
+    in.map_k = packed(weights.phi_k, in.q.dim(), in.packed_k);
   } else if (o.feature_map) {
     in.map_q = in.map_k = FeatureMap::elementwise(*o.feature_map);
   } else if (o.phi_q) {

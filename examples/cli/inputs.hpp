@@ -9,7 +9,6 @@
 #include "options.hpp"
 #include "rehyat/feature_map.hpp"
 #include "rehyat/io/npy.hpp"
-#include "rehyat/io/safetensors.hpp"
 #include "rehyat/parameters.hpp"
 #include "rehyat/tensor_view.hpp"
 
@@ -52,7 +51,7 @@ struct Geometry {
 struct Inputs {
   NamedArray q, k, v;
   std::optional<NamedArray> phi_q = {}, phi_k = {}, phi_q_den = {}, phi_k_den = {};
-  FeatureMapWeights weights = {};
+  std::vector<char> packed_q = {}, packed_k = {};  ///< weights of --phi
   FeatureMap map_q = {}, map_k = {};
   Geometry geometry = {};
 

@@ -21,10 +21,20 @@ inline constexpr int max_feature_degree = 4;
 /// Widest hidden layer and widest feature vector that are accepted.
 inline constexpr std::int64_t max_feature_dim = 16384;
 
-/// One dense layer of a per-head MLP, as a view over the caller's packed weights. The same bytes as a PyTorch
-/// Conv1d(heads * in_dim, heads * out_dim, kernel_size=1, groups=heads).
+/// How the weights of the layers lie in memory.
+enum class WeightLayout : std::uint8_t {
+  rows,    ///< [heads, out_dim, in_dim]: the bytes of a PyTorch Conv1d(heads * in_dim, heads * out_dim,
+           ///< kernel_size=1, groups=heads)
+  panels,  ///< [heads, ceil(out_dim / 8), in_dim, 8], padded with zeros: what pack_weights() makes, read by
+           ///< the kernels as one stream
+};
+
+/// Outputs of a panel of packed weights, on every instruction set.
+inline constexpr std::int64_t weight_panel = 8;
+
+/// One dense layer of a per-head MLP, as a view over the caller's weights.
 struct DenseLayer {
-  const float* weight = nullptr;  ///< [heads, out_dim, in_dim]
+  const float* weight = nullptr;  ///< as the map's `layout` says
   const float* bias = nullptr;    ///< [heads, out_dim], or null for none
   std::int64_t out_dim = 0;
 };
@@ -45,6 +55,7 @@ struct FeatureMap {
   Activation activation = Activation::gelu;             ///< between the layers
   Activation output_activation = Activation::identity;  ///< after the last layer, before the powers
   DenseLayer layers[max_feature_layers] = {};
+  WeightLayout layout = WeightLayout::rows;  ///< of all layers
   std::int64_t heads = 0;      ///< heads the weights are for: query heads for phi_q, kv heads for phi_k
   std::int64_t given_dim = 0;  ///< F of `given`
 

@@ -8,6 +8,7 @@
 #include "rehyat/feature_map.hpp"
 #include "rehyat/kernels.hpp"
 #include "rehyat/operation_count.hpp"
+#include "rehyat/packed_weights.hpp"
 #include "rehyat/recurrent.hpp"
 #include "rehyat/schedule.hpp"
 #include "rehyat/status.hpp"

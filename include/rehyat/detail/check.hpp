@@ -27,6 +27,16 @@ inline Status check_workspace(const Workspace& w, std::size_t needed, int slots)
                        slots);
 }
 
+/// Memory of the caller's that is not a workspace.
+inline Status check_memory(const char* name, const Workspace& memory, std::size_t needed) {
+  if (memory.data != nullptr && memory.size >= needed) return {};
+  if (memory.data == nullptr) {
+    return Status::error(StatusCode::invalid_argument, "%s.data is null, expected %zu bytes", name, needed);
+  }
+  return Status::error(StatusCode::workspace_too_small, "%s.size is %zu, expected at least %zu bytes", name,
+                       memory.size, needed);
+}
+
 inline Status check_chunking(const Chunking& c) {
   REHYAT_RETURN_IF_ERROR(check_at_least("chunking.tokens_per_frame", c.tokens_per_frame, 1));
   REHYAT_RETURN_IF_ERROR(check_at_least("chunking.chunk_frames", c.chunk_frames, 1));

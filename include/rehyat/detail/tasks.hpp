@@ -41,13 +41,20 @@ struct AttendGrid {
   std::int64_t count() const { return entries * columns * kv_heads * groups; }
 };
 
-/// `most_queries`: tokens of the longest entry. Up to 8 blocks share a key block (beyond that little is
-/// gained, K and V then cost 1/8 of their bytes a block); fewer where the phase would otherwise have fewer
+/// Queries of a group, about, at most. A key block of K and V then costs 1 / 768 of its bytes a query, and
+/// half as many groups as with 384 fetch and, where heads are interleaved, copy it: 2 % and more. The group's
+/// own arrays take (D + Dv) * 4 bytes a query, 768 KB at D = Dv = 128, and with two key blocks (256 KB) stay
+/// in a second-level cache of 2 MB; of each, 48 KB a query block are read between 49,152 cycles of
+/// multiply-adds.
+inline constexpr std::int64_t most_group_queries = 768;
+
+/// `most_queries`: tokens of the longest entry. Groups are smaller where the phase would otherwise have fewer
 /// than 48 tasks, 3 for each of 16 workers.
 inline AttendGrid attend_grid(const Call& call, std::int64_t columns, std::int64_t most_queries) {
   const std::int64_t blocks = call.heads / call.kv_heads * ceil_div(most_queries, call.kernels->query_block);
+  const std::int64_t most_blocks = most_group_queries / call.kernels->query_block;
   const std::int64_t share = blocks * call.batch * columns * call.kv_heads / 48;
-  const std::int64_t per_group = share < 1 ? 1 : share > 8 ? 8 : share;
+  const std::int64_t per_group = share < 1 ? 1 : share > most_blocks ? most_blocks : share;
   return {.columns = columns,
           .kv_heads = call.kv_heads,
           .groups = ceil_div(blocks, per_group),

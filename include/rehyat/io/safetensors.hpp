@@ -168,6 +168,7 @@ inline Status check_writable(const FeatureMap& phi_q, const FeatureMap& phi_k, s
   for (const FeatureMap* map : {&phi_q, &phi_k}) {
     if (map->kind != FeatureMap::Kind::polynomial)
       return refuse("only polynomial feature maps can be written");
+    if (map->layout != WeightLayout::rows) return refuse("packed weights cannot be written");
     if (map->num_layers < 1 || map->num_layers > max_feature_layers)
       return refuse("num_layers must be 1 to 3");
     if (map->degree < 1 || map->degree > max_feature_degree) return refuse("degree must be 1 to 4");

@@ -93,7 +93,7 @@ inline void absorb(const AbsorbTask& task) {
   const SourceRows denominator_keys{task.k_denominator, task.k_denominator_stride, source_dim,
                                     task.skip_rate};
   const SourceRows values{task.v, task.v_stride, d.value_dim, task.skip_rate};
-  const bool in_place = task.skip_rate == 0 && d.value_dim % V::lanes == 0;
+  const bool in_place = task.skip_rate == 0 && d.value_dim % V::lanes == 0 && task.v_stride < far_stride;
   const int64_t row = padded(d.value_dim);
   float* z = task.sums + d.feature_dim * row;
   __builtin_memset(task.sums, 0, static_cast<std::size_t>(sums_size(d)) * sizeof(float));

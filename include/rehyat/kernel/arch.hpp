@@ -50,7 +50,8 @@ using std::int64_t;
 
 /// One vector of `lanes` floats. `fma` rounds once wherever the ISA has it; max and min return b if either is
 /// NaN; `less` is false for NaN. The members beyond xsimd's are those whose meaning xsimd leaves to its
-/// version.
+/// version, and those of exponentials: n = whole(x) is what fraction(x, n) = x - floor(x), in [0, 1], and
+/// scale(y, n) = y * 2^floor(n) take (n from -126 to 126); scale_unless_less is 0 where `gate` < `limit`.
 template <class Arch>
 struct Vec;
 
@@ -98,14 +99,15 @@ struct Vec<xsimd::avx512bw> : BatchVec<xsimd::avx512bw> {
   static constexpr __mmask16 all = 0xffff;
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(_mm512_maskz_max_ps(all, x.b, y.b))}}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(_mm512_maskz_min_ps(all, x.b, y.b))}}; }
-  /// x - rint(x), in [-1/2, 1/2].
-  friend REHYAT_INLINE Vec fraction(Vec x) {
-    return {{Batch(_mm512_maskz_reduce_ps(all, x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))}};
+  // scale() takes the floor itself
+  friend REHYAT_INLINE Vec whole(Vec x) { return x; }
+  friend REHYAT_INLINE Vec fraction(Vec x, Vec) {
+    return {{Batch(_mm512_maskz_reduce_ps(all, x.b, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC))}};
   }
   friend REHYAT_INLINE Vec round_nearest(Vec x) {
     return {{Batch(_mm512_maskz_roundscale_ps(all, x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))}};
   }
-  /// x * 2^n for integral n, and 0 where `gate` < `limit`.
+  friend REHYAT_INLINE Vec scale(Vec x, Vec n) { return {{Batch(_mm512_maskz_scalef_ps(all, x.b, n.b))}}; }
   friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
     const __mmask16 keep = _mm512_cmp_ps_mask(gate.b, limit.b, _CMP_NLT_UQ);
     return {{Batch(_mm512_maskz_scalef_ps(keep, x.b, n.b))}};
@@ -135,12 +137,16 @@ struct Vec<NativeArch> : BatchVec<NativeArch> {
   friend REHYAT_INLINE Vec round_nearest(Vec x) {
     return {{Batch(_mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))}};
   }
-  friend REHYAT_INLINE Vec fraction(Vec x) { return x - round_nearest(x); }
-  friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
+  friend REHYAT_INLINE Vec whole(Vec x) {
+    return {{Batch(_mm256_round_ps(x.b, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC))}};
+  }
+  friend REHYAT_INLINE Vec fraction(Vec x, Vec whole) { return x - whole; }
+  friend REHYAT_INLINE Vec scale(Vec x, Vec n) {
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.b), _mm256_set1_epi32(127));
-    const Vec power{{Batch(_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)))}};
-    const __m256 keep = _mm256_cmp_ps(gate.b, limit.b, _CMP_NLT_UQ);
-    return {{Batch(_mm256_and_ps(keep, (x * power).b))}};
+    return x * Vec{{Batch(_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)))}};
+  }
+  friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
+    return {{Batch(_mm256_and_ps(_mm256_cmp_ps(gate.b, limit.b, _CMP_NLT_UQ), scale(x, n).b))}};
   }
   friend REHYAT_INLINE Vec interleave_low(Vec x, Vec y) {
     return {
@@ -165,12 +171,15 @@ struct Vec<xsimd::neon64> : BatchVec<xsimd::neon64> {
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(vbslq_f32(vcgtq_f32(x.b, y.b), x.b, y.b))}}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(vbslq_f32(vcltq_f32(x.b, y.b), x.b, y.b))}}; }
   friend REHYAT_INLINE Vec round_nearest(Vec x) { return {{Batch(vrndnq_f32(x.b))}}; }
-  friend REHYAT_INLINE Vec fraction(Vec x) { return x - round_nearest(x); }
-  friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
+  friend REHYAT_INLINE Vec whole(Vec x) { return {{Batch(vrndmq_f32(x.b))}}; }
+  friend REHYAT_INLINE Vec fraction(Vec x, Vec whole) { return x - whole; }
+  friend REHYAT_INLINE Vec scale(Vec x, Vec n) {
     const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(n.b), vdupq_n_s32(127));
-    const Vec power{{Batch(vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)))}};
+    return x * Vec{{Batch(vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)))}};
+  }
+  friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
     const uint32x4_t drop = vcltq_f32(gate.b, limit.b);
-    return {{Batch(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32((x * power).b), drop)))}};
+    return {{Batch(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(scale(x, n).b), drop)))}};
   }
   friend REHYAT_INLINE Vec interleave_low(Vec x, Vec y) { return {{Batch(vzip1q_f32(x.b, y.b))}}; }
   friend REHYAT_INLINE Vec interleave_high(Vec x, Vec y) { return {{Batch(vzip2q_f32(x.b, y.b))}}; }
@@ -217,14 +226,20 @@ struct Vec<Scalar> {
     const float shifted = x.b + 12582912.0f;
     return {shifted - 12582912.0f};
   }
-  friend REHYAT_INLINE Vec fraction(Vec x) { return x - round_nearest(x); }
-  friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
-    if (gate.b < limit.b) return {0.0f};
+  friend REHYAT_INLINE Vec whole(Vec x) {
+    const Vec nearest = round_nearest(x);
+    return nearest.b > x.b ? nearest - Vec{1.0f} : nearest;
+  }
+  friend REHYAT_INLINE Vec fraction(Vec x, Vec whole) { return x - whole; }
+  friend REHYAT_INLINE Vec scale(Vec x, Vec n) {
     if (n.b != n.b) return n;
     const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<std::int32_t>(n.b) + 127) << 23;
     float power;
     __builtin_memcpy(&power, &bits, sizeof power);
     return x * Vec{power};
+  }
+  friend REHYAT_INLINE Vec scale_unless_less(Vec x, Vec n, Vec gate, Vec limit) {
+    return gate.b < limit.b ? Vec{0.0f} : scale(x, n);
   }
 
  private:

@@ -22,10 +22,10 @@ inline void start_block(const AttendTask& task, const QueryBlock& b) {
   softmax.start();
 }
 
-/// scores[key][query] = <k, q>, C vectors a row, and their range.
+/// scores[key][query] = <k, q>, C vectors a row, and their range. `ahead` advances once a strip.
 template <int C>
 inline void score_block(float* scores, BlockRange& range, const float* queries, int64_t head_dim,
-                        const KeyRange& keys) {
+                        const KeyRange& keys, RowPrefetch& ahead) {
   constexpr int64_t width = C * V::lanes;
   Lanes<C> top, bottom;
   REHYAT_UNROLL for (int c = 0; c < C; ++c) {
@@ -36,6 +36,7 @@ inline void score_block(float* scores, BlockRange& range, const float* queries, 
   }
   const RowsInMemory k{keys.k, keys.k_stride};
   for_row_strips(keys.count, [&]<int R>(int64_t key) {
+    ahead.advance();
     RegisterTile<R, C> tile;
     tile.clear();
     tile.multiply_add(k, key, queries, width, head_dim);
@@ -64,9 +65,10 @@ template <int C>
 
 /// Scores, softmax and values of one query block over one key block.
 template <int C>
-inline void softmax_step(const AttendTask& task, const QueryBlock& b, const KeyRange& keys, float* weights) {
+inline void softmax_step(const AttendTask& task, const QueryBlock& b, const KeyRange& keys, float* weights,
+                         RowPrefetch& ahead) {
   BlockRange range;
-  score_block<C>(weights, range, b.queries, task.dims.head_dim, keys);
+  score_block<C>(weights, range, b.queries, task.dims.head_dim, keys, ahead);
   bool any_infinite = false;
   for (int c = 0; c < C; ++c) {
     any_infinite = any_infinite || V::any(less(V::load(range.min + c * V::lanes), V::broadcast(lowest)));
@@ -76,7 +78,7 @@ inline void softmax_step(const AttendTask& task, const QueryBlock& b, const KeyR
   OnlineSoftmax softmax = b.softmax;
   softmax.add_block<C>(weights, keys.count, range, rescale);
   accumulate<C>(b.out, task.dims.value_dim, rescale, ColumnsInMemory{keys.v, keys.v_stride}, weights,
-                C * V::lanes, keys.count);
+                C * V::lanes, keys.count, ahead);
 }
 
 /// denominator[lane] = sum over f of z[f] * features[f][lane]; four partial sums, joined in a fixed order.
@@ -137,10 +139,11 @@ inline void join_linear(const AttendTask& task, const QueryBlock& b, const Atten
   constexpr int64_t width = C * V::lanes;
   const Dims& d = task.dims;
   const ColumnsInMemory sums{task.sums, padded(d.value_dim)};
+  RowPrefetch ahead;
   float ones[query_block];
   for (int64_t i = 0; i < width; ++i) ones[i] = 1.0f;
   if (task.stabilizer == Stabilizer::row_max || task.num_softmax == 0) {
-    accumulate<C>(b.out, d.value_dim, ones, sums, s.features, width, d.feature_dim);
+    accumulate<C>(b.out, d.value_dim, ones, sums, s.features, width, d.feature_dim, ahead);
     for (int c = 0; c < C; ++c) {
       (V::load(denominator + c * V::lanes) + V::load(linear + c * V::lanes))
           .store(denominator + c * V::lanes);
@@ -148,7 +151,7 @@ inline void join_linear(const AttendTask& task, const QueryBlock& b, const Atten
     return;
   }
   __builtin_memset(s.linear, 0, static_cast<std::size_t>(d.value_dim * width) * sizeof(float));
-  accumulate<C>(s.linear, d.value_dim, ones, sums, s.features, width, d.feature_dim);
+  accumulate<C>(s.linear, d.value_dim, ones, sums, s.features, width, d.feature_dim, ahead);
   float largest[query_block];
   largest_finite<C>(largest, s.linear, d.value_dim, linear);
   BranchScales scales;
@@ -204,14 +207,13 @@ inline void finish_block(const AttendTask& task, const QueryBlock& b, const Atte
 /// first-level TLB. The copy moves (D + Dv) * 4 bytes a key for 2 (D + Dv) * 48 flops a key and query block.
 inline KeyRange gather_keys(const AttendTask& task, const AttendScratch& s, KeyRange keys) {
   const Dims& d = task.dims;
-  constexpr int64_t far = 512;  // floats: half a page
   if (task.end_block - task.first_block < 2) return keys;
-  if (keys.k_stride > d.head_dim && keys.k_stride >= far) {
+  if (keys.k_stride > d.head_dim && keys.k_stride >= far_stride) {
     copy_padded(s.keys, d.head_dim, {keys.k, keys.k_stride, d.head_dim}, 0, keys.count);
     keys.k = s.keys;
     keys.k_stride = d.head_dim;
   }
-  if (keys.v_stride > d.value_dim && keys.v_stride >= far) {
+  if (keys.v_stride > d.value_dim && keys.v_stride >= far_stride) {
     copy_padded(s.values, d.value_dim, {keys.v, keys.v_stride, d.value_dim}, 0, keys.count);
     keys.v = s.values;
     keys.v_stride = d.value_dim;
@@ -219,23 +221,64 @@ inline KeyRange gather_keys(const AttendTask& task, const AttendScratch& s, KeyR
   return keys;
 }
 
+/// The key blocks of a task's softmax ranges, in order; one of no keys after the last.
+class KeyBlocks {
+ public:
+  explicit KeyBlocks(const AttendTask& task) : task_(task) {}
+
+  KeyRange next() {
+    while (range_ < task_.num_softmax && first_ >= task_.softmax[range_].count) {
+      ++range_;
+      first_ = 0;
+    }
+    if (range_ == task_.num_softmax) return {};
+    KeyRange keys = task_.softmax[range_];
+    keys.k += first_ * keys.k_stride;
+    keys.v += first_ * keys.v_stride;
+    keys.count = keys.count - first_ < key_block ? keys.count - first_ : key_block;
+    first_ += key_block;
+    return keys;
+  }
+
+ private:
+  const AttendTask& task_;
+  int range_ = 0;
+  int64_t first_ = 0;
+};
+
+/// Whether the softmax keys and values of a task are more than stays in a second-level cache (2 MB here) from
+/// one group to the next.
+inline bool keys_leave_cache(const AttendTask& task) {
+  int64_t keys = 0;
+  for (int i = 0; i < task.num_softmax; ++i) keys += task.softmax[i].count;
+  return keys * (task.dims.head_dim + task.dims.value_dim) > (1 << 20) / static_cast<int64_t>(sizeof(float));
+}
+
+/// What is read after the key block `now` by all blocks of the group: the next key block.
+inline RowPrefetch prefetch_after(const AttendTask& task, const KeyRange& now, const KeyRange& next) {
+  const Dims& d = task.dims;
+  RowPrefetch ahead;
+  if (!keys_leave_cache(task)) return ahead;
+  ahead.add(next.k, next.k_stride, d.head_dim, next.count);
+  ahead.add(next.v, next.v_stride, d.value_dim, next.count);
+  const int64_t strips = (now.count + d.value_dim) / TileShape::rows;
+  ahead.spread(strips * (task.end_block - task.first_block));
+  return ahead;
+}
+
 /// The attend primitive. Key blocks outside, query blocks of the group inside: a block of K and V is fetched
 /// once for all of them.
 inline void attend(const AttendTask& task) {
   const AttendScratch s = AttendScratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch);
   for (int64_t i = task.first_block; i < task.end_block; ++i) start_block(task, query_block_at(task, s, i));
-  for (int r = 0; r < task.num_softmax; ++r) {
-    const KeyRange& range = task.softmax[r];
-    for (int64_t first = 0; first < range.count; first += key_block) {
-      KeyRange keys = range;
-      keys.k += first * range.k_stride;
-      keys.v += first * range.v_stride;
-      keys.count = range.count - first < key_block ? range.count - first : key_block;
-      keys = gather_keys(task, s, keys);
-      for (int64_t i = task.first_block; i < task.end_block; ++i) {
-        const QueryBlock b = query_block_at(task, s, i);
-        for_vectors(vectors_of(b), [&]<int C>() { softmax_step<C>(task, b, keys, s.weights); });
-      }
+  KeyBlocks blocks(task);
+  for (KeyRange keys = blocks.next(), next; keys.count > 0; keys = next) {
+    next = blocks.next();
+    RowPrefetch ahead = prefetch_after(task, keys, next);
+    const KeyRange near = gather_keys(task, s, keys);
+    for (int64_t i = task.first_block; i < task.end_block; ++i) {
+      const QueryBlock b = query_block_at(task, s, i);
+      for_vectors(vectors_of(b), [&]<int C>() { softmax_step<C>(task, b, near, s.weights, ahead); });
     }
   }
   for (int64_t i = task.first_block; i < task.end_block; ++i) {

@@ -7,19 +7,23 @@
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
-/// Where one head's weights of a layer start.
+/// One head's weights of a layer.
 struct LayerWeights {
   const float* weight;
   const float* bias;
   int64_t in_dim, out_dim;
+  WeightLayout layout;
 };
 
 REHYAT_INLINE LayerWeights layer_weights(const FeatureMap& map, int layer, int64_t in_dim, int64_t head) {
   const DenseLayer& l = map.layers[layer];
-  return {.weight = l.weight + head * l.out_dim * in_dim,
+  const bool packed = map.layout == WeightLayout::panels;
+  const int64_t rows = packed ? (l.out_dim + weight_panel - 1) / weight_panel * weight_panel : l.out_dim;
+  return {.weight = l.weight + head * rows * in_dim,
           .bias = l.bias == nullptr ? nullptr : l.bias + head * l.out_dim,
           .in_dim = in_dim,
-          .out_dim = l.out_dim};
+          .out_dim = l.out_dim,
+          .layout = map.layout};
 }
 
 /// Raises rows [first_row, first_row + rows) of the features to their part's power: part i of `degree`, of
@@ -45,7 +49,7 @@ inline void raise_to_powers(float* features, int64_t stride, int64_t first_row, 
 template <int C>
 inline void dense_layer(float* out, int64_t out_stride, const float* in, int64_t in_stride, LayerWeights w,
                         Activation activation, int degree) {
-  const RowsInMemory rows{w.weight, w.in_dim};
+  static_assert(weight_panel % TileShape::rows == 0);
   for_row_strips(w.out_dim, [&]<int R>(int64_t first) {
     RegisterTile<R, C> tile;
     tile.clear();
@@ -54,7 +58,13 @@ inline void dense_layer(float* out, int64_t out_stride, const float* in, int64_t
         REHYAT_UNROLL for (int c = 0; c < C; ++c) tile.at[r][c] = V::broadcast(w.bias[first + r]);
       }
     }
-    tile.multiply_add(rows, first, in, in_stride, w.in_dim);
+    if (w.layout == WeightLayout::panels) {  // strips do not cross panels
+      const int64_t row = first % weight_panel;
+      const ColumnsInMemory panel{w.weight + (first - row) * w.in_dim, weight_panel};
+      tile.multiply_add(panel, row, in, in_stride, w.in_dim);
+    } else {
+      tile.multiply_add(RowsInMemory{w.weight, w.in_dim}, first, in, in_stride, w.in_dim);
+    }
     float* strip = out + first * out_stride;
     tile.store(strip, out_stride);
     // the strip is still in L1

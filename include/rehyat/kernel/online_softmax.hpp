@@ -32,8 +32,8 @@ struct OnlineSoftmax {
   /// makes the sum and all later ones NaN, whatever the maximum does.
   template <int C>
   inline void add_block(float* scores, int64_t keys, const BlockRange& range, float* rescale) {
-    constexpr int64_t width = C * V::lanes;
     Lanes<C> shift, factor, total;
+    bool all_normal = true;
     REHYAT_UNROLL for (int c = 0; c < C; ++c) {
       const V before = V::load(running_max + c * V::lanes);
       const V now = max(before, V::load(range.max + c * V::lanes));
@@ -41,18 +41,32 @@ struct OnlineSoftmax {
       shift[c] = select(less(now, V::broadcast(lowest)), V::broadcast(0.0f), now);
       factor[c] = exp2_nonpositive(before - shift[c]);
       factor[c].store(rescale + c * V::lanes);
-      total[c] = V::broadcast(0.0f);
+      const V least = V::load(range.min + c * V::lanes) - shift[c];
+      all_normal = all_normal && !V::any(less(least, V::broadcast(least_exponent)));
     }
-    for (int64_t key = 0; key < keys; ++key) {
-      float* row = scores + key * width;
-      REHYAT_UNROLL for (int c = 0; c < C; ++c) {
-        const V weight = exp2_nonpositive(V::load(row + c * V::lanes) - shift[c]);
-        weight.store(row + c * V::lanes);
-        total[c] = total[c] + weight;
-      }
+    // nearly always no weight underflows, and a comparison for each is saved
+    if (all_normal) {
+      make_weights<C>(scores, keys, shift, total, [](V x) { return exp2_normal(x); });
+    } else {
+      make_weights<C>(scores, keys, shift, total, [](V x) { return exp2_nonpositive(x); });
     }
     REHYAT_UNROLL for (int c = 0; c < C; ++c) {
       fma(V::load(running_sum + c * V::lanes), factor[c], total[c]).store(running_sum + c * V::lanes);
+    }
+  }
+
+ private:
+  template <int C, class Exp2>
+  static REHYAT_INLINE void make_weights(float* scores, int64_t keys, const Lanes<C>& shift, Lanes<C>& total,
+                                         Exp2 exp2) {
+    REHYAT_UNROLL for (int c = 0; c < C; ++c) total[c] = V::broadcast(0.0f);
+    for (int64_t key = 0; key < keys; ++key) {
+      float* row = scores + key * C * V::lanes;
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+        const V weight = exp2(V::load(row + c * V::lanes) - shift[c]);
+        weight.store(row + c * V::lanes);
+        total[c] = total[c] + weight;
+      }
     }
   }
 };

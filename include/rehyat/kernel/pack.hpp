@@ -5,6 +5,11 @@
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
+/// Rows at least so many floats apart (half a page) are far: a column of them needs a page table entry for
+/// each, and the same few sets of the first-level cache for all. They are copied before they are read again
+/// and again.
+inline constexpr int64_t far_stride = 512;
+
 /// Some rows of the caller's memory, `dim` floats each. With skip_rate R >= 2 row i is the i-th of those
 /// whose index is no multiple of R.
 struct SourceRows {

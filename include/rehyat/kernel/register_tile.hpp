@@ -12,6 +12,7 @@
 //
 // No horizontal reductions, no packing of K, V, W or A.
 
+#include "rehyat/kernel/prefetch.hpp"
 #include "rehyat/kernel/tile_shape.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
@@ -27,6 +28,15 @@ struct ColumnsInMemory {  ///< each step contiguous over the rows
   int64_t step_stride;
   REHYAT_INLINE const float* at(int64_t row, int64_t step) const { return data + step * step_stride + row; }
 };
+
+/// GCC would load all scalars of a step before its first multiplication: with 24 accumulators more than NEON
+/// has registers for, and a store and a load of some of them in every step. The rows stay in the order
+/// written.
+REHYAT_INLINE void keep_row_order() {
+#if defined(REHYAT_KERNEL_ISA_NEON) && !defined(__clang__)
+  __asm__ volatile("" ::: "memory");
+#endif
+}
 
 /// R x C vectors of accumulators that live in registers.
 template <int R, int C>
@@ -62,6 +72,7 @@ struct RegisterTile {
       REHYAT_UNROLL for (int r = 0; r < R; ++r) {
         const V y = V::broadcast(*a.at(first_row + r, s));
         REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = fma(y, x[c], at[r][c]);
+        keep_row_order();
       }
     }
   }
@@ -102,10 +113,12 @@ static_assert(TileShape::vectors == 3);
 
 /// out[row][lane] = factor[lane] * out[row][lane] + sum over steps of a(row, step) * b[step][lane], for C
 /// vectors of lanes; rows of out and b are `stride` floats apart. The value product and the state read.
+/// `ahead` advances once a strip.
 template <int C, class Source>
 inline void accumulate(float* out, int64_t rows, const float* factor, Source a, const float* b,
-                       int64_t stride, int64_t steps) {
+                       int64_t stride, int64_t steps, RowPrefetch& ahead) {
   for_row_strips(rows, [&]<int R>(int64_t row) {
+    ahead.advance();
     RegisterTile<R, C> tile;
     tile.load(out + row * stride, stride);
     REHYAT_UNROLL for (int c = 0; c < C; ++c) {
