@@ -2,6 +2,7 @@
 // Seeded random clips and weights of a shape.
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -28,7 +29,7 @@ inline std::vector<float> normals(std::int64_t count, std::uint32_t seed, double
 
 /// The published phi: two layers, gelu between, softplus after, biases, powers 1 and 2. Weights keep the size
 /// of what they multiply; the last biases are near -4, so that the linear branch of a long clip weighs about
-/// as much as softmax.
+/// as much as softmax. Packed, as an engine would when it loads a model.
 class PolynomialMap {
  public:
   PolynomialMap(std::int64_t heads, std::int64_t head_dim, std::int64_t hidden_dim, std::int64_t feature_dim,
@@ -46,6 +47,8 @@ class PolynomialMap {
     map_.heads = heads;
     map_.layers[0] = {weights_[0].data(), biases_[0].data(), hidden_dim};
     map_.layers[1] = {weights_[1].data(), biases_[1].data(), feature_dim};
+    packed_.resize(*packed_weights_size(map_, head_dim));
+    map_ = *pack_weights(map_, head_dim, {packed_.data(), packed_.size()});
   }
   PolynomialMap(const PolynomialMap&) = delete;
   PolynomialMap& operator=(const PolynomialMap&) = delete;
@@ -54,6 +57,7 @@ class PolynomialMap {
 
  private:
   std::vector<float> weights_[2], biases_[2];
+  std::vector<std::byte> packed_;
   FeatureMap map_;
 };
 

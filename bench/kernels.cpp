@@ -119,8 +119,8 @@ void run_fold(benchmark::State& state, const Options& options, Task& t) {
   ThreadPool pool(1);
   const std::function<void()> contestant = [&] { t.kernels.fold(task); };
   const Measurement m = measure(options, t.kernels.isa, pool, {&contestant, 1});
-  state.SetIterationTime(m.seconds[0]);
-  state.counters["gigabytes"] = static_cast<double>((4 + parts) * size) * sizeof(float) / m.seconds[0] * 1e-9;
+  state.SetIterationTime(m.median_seconds(0));
+  state.counters["gigabytes"] = static_cast<double>((4 + parts) * size) * sizeof(float) / m.median_seconds(0) * 1e-9;
 }
 
 struct Piece {

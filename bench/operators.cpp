@@ -7,13 +7,14 @@
 //   bench_operators --benchmark_out=operators.json
 //   bench_operators --benchmark_filter='hybrid_causal/wan_21x30x52_12x128/avx512/threads:1/head_major'
 //   bench_operators --benchmark_filter=full/exact/wan_21x30x52_12x128/avx512/    # 6.6 TFLOP, a minute, each
-//   run bench_operators --benchmark_filter=. --runs=3                                # all; with scalar
-//   kernels it takes hours
+//   bench_operators --benchmark_filter=. --runs=3          # all; with scalar kernels it takes hours
+//
+// Rows under chunking/ are hybrid_recurrent for a grid of Tc and To:
+// chunking/<shape>/Tc:<n>/To:<n>/<isa>/threads:<n>.
 
-#include <cstddef>
 #include <string>
 
-#include "inputs.hpp"
+#include "contestants.hpp"
 #include "program.hpp"
 
 namespace rehyat::bench {
@@ -27,18 +28,12 @@ struct Setting {
   Layout layout;
 };
 
-std::vector<std::byte> bytes(const Result<std::size_t>& size) {
-  return std::vector<std::byte>(size.ok() ? *size : 0);
-}
-
 template <class P, class Call>
 void run_one_shot(benchmark::State& state, const Options& options, const Setting& s, const P& p, Call call) {
   ThreadPool pool(s.threads);
-  std::vector<std::byte> workspace = bytes(workspace_size(p, pool.slots(), *s.kernels));
-  measure_row(state, options, s.kernels->isa, pool, operation_count(p).total(), [&] {
-    return call(p, Workspace{workspace.data(), workspace.size()}, pool, *s.kernels);
-  });
-  state.counters["workspace_bytes"] = static_cast<double>(workspace.size());
+  OneShot<P, Call> operation(p, call, pool, *s.kernels);
+  measure_row(state, options, s.kernels->isa, pool, operation.operations(), [&] { return operation.run(); });
+  state.counters["workspace_bytes"] = static_cast<double>(operation.workspace_bytes());
 }
 
 HybridAttention hybrid(const Setting& s, Direction direction) {
@@ -91,35 +86,15 @@ double operations_per_chunk(HybridAttention p) {
 void run_hybrid_recurrent(benchmark::State& state, const Options& options, const Setting& s) {
   ThreadPool pool(s.threads);
   const HybridAttention p = hybrid(s, Direction::causal);
-  const RecurrentConfig config{.heads = p.q.heads,
-                               .kv_heads = p.k.heads,
-                               .head_dim = p.q.dim,
-                               .value_dim = p.v.dim,
-                               .chunking = p.chunking,
-                               .phi_q = p.phi_q,
-                               .phi_k = p.phi_k};
-  std::vector<std::byte> memory = bytes(RecurrentState::size_bytes(config));
-  std::vector<std::byte> workspace = bytes(RecurrentState::workspace_size(config, pool.slots(), *s.kernels));
-  Result<RecurrentState> created = RecurrentState::create(config, memory.data(), memory.size());
-  if (!created.ok()) return state.SkipWithError(created.status().message());
-  const std::int64_t tokens = p.chunking.chunk_frames * p.chunking.tokens_per_frame;
-  const std::int64_t whole_chunks = p.q.tokens / tokens;
-  std::int64_t chunk = 0;
-  const auto step = [&] {  // the clip's whole chunks, again and again
-    const std::int64_t begin = chunk++ % whole_chunks * tokens;
-    return created->step({.q = p.q.slice_tokens(begin, tokens),
-                          .k = p.k.slice_tokens(begin, tokens),
-                          .v = p.v.slice_tokens(begin, tokens),
-                          .out = p.out.slice_tokens(begin, tokens)},
-                         Workspace{workspace.data(), workspace.size()}, pool, *s.kernels);
-  };
+  Recurrence chunks(p, pool, *s.kernels);
   // until every query has linear keys and every chunk is absorbed
   for (std::int64_t i = 0; i < 2 + ceil_div(p.chunking.overlap_frames, p.chunking.chunk_frames); ++i) {
-    if (Status status = step(); !status.ok()) return state.SkipWithError(status.message());
+    if (Status status = chunks.step(); !status.ok()) return state.SkipWithError(status.message());
   }
-  measure_row(state, options, s.kernels->isa, pool, operations_per_chunk(p), step);
-  state.counters["workspace_bytes"] = static_cast<double>(workspace.size());
-  state.counters["state_bytes"] = static_cast<double>(memory.size());
+  measure_row(state, options, s.kernels->isa, pool, operations_per_chunk(p), [&] { return chunks.step(); });
+  state.counters["workspace_bytes"] = static_cast<double>(chunks.workspace_bytes());
+  state.counters["state_bytes"] = static_cast<double>(chunks.state_bytes());
+  state.counters["chunk_bytes"] = static_cast<double>(chunks.chunk_bytes());
 }
 
 /// Parameters without data, for counting.
@@ -176,6 +151,36 @@ void register_rows(const Options& options) {
   }
 }
 
+/// The clip of examples/data, with as many frames as every chunk divides, cut in several ways.
+std::vector<Shape> chunking_grid() {
+  std::vector<Shape> grid;
+  for (const std::int64_t chunk_frames : {1, 2, 3, 4, 6, 8}) {
+    for (const std::int64_t overlap_frames : {0, 1, 2, 3}) {
+      grid.push_back({"vtest_24x18x24_3x64", 24, 18, 24, 3, 3, 64, chunk_frames, overlap_frames, 64, 64});
+    }
+  }
+  return grid;
+}
+
+void register_chunkings(const Options& options) {
+  static const std::vector<Shape> grid = chunking_grid();
+  for (const Shape& shape : grid) {
+    for (const int threads : options.threads) {
+      const Setting s{&shape, runnable_kernels().front(), threads, Layout::head_major};
+      const std::string name = std::string("chunking/") + shape.name +
+                               "/Tc:" + std::to_string(shape.chunk_frames) +
+                               "/To:" + std::to_string(shape.overlap_frames) + "/" +
+                               isa_name(s.kernels->isa) + "/threads:" + std::to_string(threads);
+      add_row(name, [options, s](benchmark::State& state) { run_hybrid_recurrent(state, options, s); });
+    }
+  }
+}
+
+void register_all(const Options& options) {
+  register_rows(options);
+  register_chunkings(options);
+}
+
 }  // namespace
 }  // namespace rehyat::bench
 
@@ -183,5 +188,5 @@ int main(int argc, char** argv) {
   return rehyat::bench::run_program(
       argc, argv,
       {"bench_operators: attention operators as wholes, in GFLOP/s and as a share of the FMA peak.",
-       rehyat::bench::register_rows});
+       rehyat::bench::register_all});
 }

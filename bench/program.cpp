@@ -103,15 +103,17 @@ class PeakSampler {
 
   void sample() {
     if (peak_ > 0 && seconds_since(last_) < 0.02) return;
-    peak_ = std::max(peak_, fma_gflops(isa_, *pool_));
+    now_ = fma_gflops(isa_, *pool_);
+    peak_ = std::max(peak_, now_);
     last_ = Clock::now();
   }
   double peak() const { return peak_; }
+  double now() const { return now_; }
 
  private:
   Isa isa_;
   ThreadPool* pool_;
-  double peak_ = 0;
+  double peak_ = 0, now_ = 0;
   Clock::time_point last_ = {};
 };
 
@@ -163,33 +165,43 @@ Measurement measure(const Options& options, Isa isa, ThreadPool& pool,
                     std::span<const std::function<void()>> contestants) {
   for (const auto& run : contestants) run();
   PeakSampler peak(isa, pool);
-  std::vector<std::vector<double>> seconds(contestants.size());
+  peak.sample();
+  Measurement result{.runs = std::vector<std::vector<Run>>(contestants.size())};
   double total = 0;
-  Measurement result;
-  for (; result.runs < options.runs || total < options.seconds; ++result.runs) {
+  for (int round = 0; round < options.runs || total < options.seconds; ++round) {
     for (std::size_t i = 0; i < contestants.size(); ++i) {
-      peak.sample();
+      const double before = peak.now();
       const auto start = Clock::now();
       contestants[i]();
-      seconds[i].push_back(seconds_since(start));
-      total += seconds[i].back();
+      const double seconds = seconds_since(start);
+      peak.sample();
+      result.runs[i].push_back({seconds, (before + peak.now()) / 2});
+      total += seconds;
     }
   }
-  peak.sample();
-  for (const std::vector<double>& runs : seconds) result.seconds.push_back(median(runs));
   result.peak_gflops = peak.peak();
   return result;
 }
 
+double Measurement::median_seconds(std::size_t contestant) const {
+  std::vector<double> seconds;
+  for (const Run& run : runs[contestant]) seconds.push_back(run.seconds);
+  return median(seconds);
+}
+
 void report(benchmark::State& state, const Measurement& measurement, std::size_t contestant,
             double operations) {
-  const double seconds = measurement.seconds[contestant];
+  const double seconds = measurement.median_seconds(contestant);
+  std::vector<double> shares;
+  for (const Run& run : measurement.runs[contestant])
+    shares.push_back(operations / run.seconds * 1e-9 / run.peak_gflops);
   const double gflops = operations / seconds * 1e-9;
   state.SetIterationTime(seconds);
   state.counters["gflops"] = gflops;
   state.counters["peak"] = measurement.peak_gflops;
   state.counters["share"] = gflops / measurement.peak_gflops;
-  state.counters["runs"] = measurement.runs;
+  state.counters["share_then"] = median(shares);
+  state.counters["runs"] = static_cast<double>(shares.size());
 }
 
 void measure_row(benchmark::State& state, const Options& options, Isa isa, ThreadPool& pool,

@@ -35,17 +35,26 @@ const std::vector<const Kernels*>& runnable_kernels();
 /// must call report() or state.SkipWithError().
 void add_row(const std::string& name, std::function<void(benchmark::State&)> body);
 
+/// A run's time and the FMA peak about then: the mean of the last before it and the first after.
+struct Run {
+  double seconds = 0;
+  double peak_gflops = 0;
+};
+
 struct Measurement {
-  std::vector<double> seconds;  ///< median of each contestant's runs
-  double peak_gflops = 0;       ///< largest of the peak's
-  int runs = 0;
+  std::vector<std::vector<Run>> runs;  ///< of each contestant
+  double peak_gflops = 0;              ///< largest of the peak's
+
+  double median_seconds(std::size_t contestant) const;
 };
 
 /// Runs the contestants in turn, after one untimed run each, with measurements of the FMA peak between.
 Measurement measure(const Options& options, Isa isa, ThreadPool& pool,
                     std::span<const std::function<void()>> contestants);
 
-/// Sets the row's time and the counters gflops, peak (GFLOP/s), share (of the peak) and runs.
+/// Sets the row's time (the median) and the counters gflops, peak (GFLOP/s), share (of the peak), share_then
+/// and runs. Where the clock changes during a row, the largest peak is of its best moment and the median of
+/// an average one: share_then is the median of each run's share of the peak about then.
 void report(benchmark::State& state, const Measurement& measurement, std::size_t contestant,
             double operations);
 

@@ -14,8 +14,8 @@
 #include <cstddef>
 #include <string>
 
+#include "contestants.hpp"
 #include "eigen_quadratic.hpp"
-#include "inputs.hpp"
 #include "program.hpp"
 
 namespace rehyat::bench {
@@ -24,28 +24,6 @@ namespace {
 constexpr double most_quick_bytes = 128e6;  ///< of N x N, a thread
 constexpr double most_bytes = 2e9;
 constexpr double largest_error = 1e-5;  ///< relative L2 of two float32 computations of the same
-
-/// An operator's workspace and call.
-template <class P, class Call>
-class OneShot {
- public:
-  OneShot(const P& parameters, Call call, ThreadPool& pool, const Kernels& kernels)
-      : parameters_(parameters), call_(call), pool_(&pool), kernels_(&kernels) {
-    const Result<std::size_t> size = workspace_size(parameters, pool.slots(), kernels);
-    if (size.ok()) workspace_.resize(*size);
-  }
-  Status run() {
-    return call_(parameters_, Workspace{workspace_.data(), workspace_.size()}, *pool_, *kernels_);
-  }
-  double operations() const { return operation_count(parameters_).total(); }
-
- private:
-  P parameters_;
-  Call call_;
-  ThreadPool* pool_;
-  const Kernels* kernels_;
-  std::vector<std::byte> workspace_;
-};
 
 /// All heads of head-major inputs on Eigen, one head a task.
 class EigenAttention {
@@ -117,13 +95,13 @@ void run_row(benchmark::State& state, const Options& options, const Shape& shape
                                                [&] { (void)hybrid.run(); }};
   const Measurement m = measure(options, kernels.isa, pool, contestants);
   report(state, m, 2, hybrid.operations());
-  state.counters["eigen_ms"] = m.seconds[0] * 1e3;
-  state.counters["eigen_gflops"] = exact.operations() / m.seconds[0] * 1e-9;
-  state.counters["exact_ms"] = m.seconds[1] * 1e3;
-  state.counters["exact_gflops"] = exact.operations() / m.seconds[1] * 1e-9;
+  state.counters["eigen_ms"] = m.median_seconds(0) * 1e3;
+  state.counters["eigen_gflops"] = exact.operations() / m.median_seconds(0) * 1e-9;
+  state.counters["exact_ms"] = m.median_seconds(1) * 1e3;
+  state.counters["exact_gflops"] = exact.operations() / m.median_seconds(1) * 1e-9;
   state.counters["exact_error"] = error;
-  state.counters["over_eigen"] = m.seconds[0] / m.seconds[2];
-  state.counters["over_exact"] = m.seconds[1] / m.seconds[2];
+  state.counters["over_eigen"] = m.median_seconds(0) / m.median_seconds(2);
+  state.counters["over_exact"] = m.median_seconds(1) / m.median_seconds(2);
   state.counters["counts"] = exact.operations() / hybrid.operations();
 }
 

@@ -1,24 +1,9 @@
 #!/bin/sh
-# Runs the quick rows of all benchmarks (about five minutes; leave the machine to it) and writes <out>/figures.json
-# and <out>/figures.txt, a table that says the machine and the date.
+# Makes all figures of the README: runs the benchmarks, the peers and the scripts (about 50 minutes; leave the machine
+# to it), and writes tables that say machine, date and versions, and the plots. Options: run.sh --help
 #
-#   bench/run.sh [build folder] [out folder] [options of the programs: --runs=9 --threads=1,2,4 --benchmark_filter=...]
+#   bench/run.sh build                                  # all, into build/bench_results
+#   bench/run.sh build --only operators,chunking        # some; what an earlier run left in the folder is kept
+#   PYTHON=python3.11 bench/run.sh build --trial        # all at little sizes, to see that it works
 set -eu
-build=${1:-build}
-out=${2:-$build/bench_results}
-[ $# -lt 1 ] || shift
-[ $# -lt 1 ] || shift
-here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
-
-mkdir -p "$out"
-for name in operators reference kernels; do
-  program=$build/bench/bench_$name
-  if [ ! -x "$program" ]; then
-    echo "$program is missing: configure with REHYAT_BUILD_BENCH=ON and build first" >&2
-    exit 2
-  fi
-  echo "$name ..." >&2
-  "$program" --benchmark_out="$out/$name.json" --benchmark_out_format=json "$@" >"$out/$name.log"
-done
-python3 "$here/table.py" "$out" operators reference kernels
-cat "$out/figures.txt"
+exec "${PYTHON:-python3}" "$(dirname -- "$0")/run.py" "$@"

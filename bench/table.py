@@ -1,4 +1,4 @@
-"""Joins the JSON of the benchmark programs: table.py FOLDER NAME... reads FOLDER/NAME.json of each and writes
+"""Joins what bench/run.sh left in a folder: table.py FOLDER reads the JSON and the text of its steps and writes
 FOLDER/figures.json and FOLDER/figures.txt."""
 
 import json
@@ -6,6 +6,12 @@ import pathlib
 import platform
 import sys
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parent / "peers"))
+import report
+
+PROGRAMS = ("operators", "ratios", "reference", "kernels", "chunking")
+PEERS = ("peers", "frames")
+SCRIPTS = ("window", "neon", "cache")  # write tables themselves
 
 # What Google Benchmark writes of every row; the rest are our counters.
 GENERAL_FIELDS = ("name", "run_name", "run_type", "family_index", "per_family_instance_index", "repetitions",
@@ -25,19 +31,28 @@ def cpu_model():
 
 
 def read(path):
-    """The context and the rows of one program, times in milliseconds, without what only describes the host; None
-    if no row was run."""
-    text = path.read_text()
-    if not text.strip():
-        return None
-    report = json.loads(text)
-    context = {key: report["context"][key] for key in ("date", "num_cpus", "compiler", "rehyat_version")}
+    """A step's JSON; None if it was not run, or no row was."""
+    text = path.read_text() if path.is_file() else ""
+    return json.loads(text) if text.strip() else None
+
+
+def program_report(benchmark):
+    """The context and the rows of a Google Benchmark program, times in milliseconds, without what only describes the
+    host."""
+    context = {key: benchmark["context"][key] for key in ("date", "num_cpus", "compiler", "rehyat_version")}
     rows = []
-    for row in report["benchmarks"]:
+    for row in benchmark["benchmarks"]:
         name = row["name"].removesuffix("/iterations:1/manual_time")
         counters = {key: value for key, value in row.items() if key not in GENERAL_FIELDS}
         rows.append({"name": name, "ms": row["real_time"], **counters})
-    return context, rows
+    return {"context": {"cpu": cpu_model(), **context}, "rows": rows}
+
+
+def read_all(folder):
+    """The reports of all steps that were run, by name."""
+    found = {name: read(folder / f"{name}.json") for name in PROGRAMS + PEERS + SCRIPTS}
+    return {name: program_report(found[name]) if name in PROGRAMS else found[name]
+            for name in found if found[name] is not None}
 
 
 def line(row):
@@ -46,7 +61,10 @@ def line(row):
         return f"{name:<78} {row['error_message']}"
     text = f"{name:<78} {row['ms']:>10.3f}"
     if "gflops" in row:
-        text += f" {row['gflops']:>9.1f} {row['peak']:>9.1f} {100 * row['share']:>7.1f}"
+        text += f" {row['gflops']:>9.1f} {row['peak']:>9.1f} {100 * row['share']:>7.1f} {100 * row['share_then']:>7.1f}"
+    if "ratio" in row:
+        text += f" {row['ratio']:>9.3f} ({row['low']:.3f} to {row['high']:.3f})"
+        text += f" of {row['counts']:.2f} operations" if "counts" in row else ""
     if "over_eigen" in row:
         text += (f"  Eigen {row['over_eigen']:.1f}x, exact {row['over_exact']:.2f}x of {row['counts']:.2f}x,"
                  f" error {row['exact_error']:.1e}")
@@ -55,19 +73,50 @@ def line(row):
     return text
 
 
-def main(folder, names):
-    reports = [report for report in (read(folder / f"{name}.json") for name in names) if report]
+def program_lines(rows):
+    if "ratio" in rows[0]:
+        head = f"{'':<78} {'ms':>10} {'ratio':>9} (quartiles)"
+    else:
+        head = f"{'':<78} {'ms':>10} {'GFLOP/s':>9} {'FMA peak':>9} {'% of it':>7} {'% then':>7}"
+    return [head] + [line(row) for row in rows]
+
+
+def peer_lines(rows):
+    """A table per clip and number of threads, after the libraries' versions."""
+    versions = {r["peer"]: r["version"] for r in rows if "version" in r}
+    lines = [", ".join(f"{peer} {version}" for peer, version in versions.items())]
+    groups = {}
+    for r in rows:
+        groups.setdefault((r["case"], r["threads"]), []).append(r)
+    for group in groups.values():
+        lines += ["", report.table(group)]
+    return lines
+
+
+def sections(folder, reports):
+    """Lines of figures.txt, step after step."""
+    for name, contents in reports.items():
+        context = contents.get("context", {})
+        yield f"== {name}" + (f", {context['date']}" if context else "")
+        if name in SCRIPTS:
+            yield (folder / f"{name}.txt").read_text().rstrip()
+        else:
+            yield from (program_lines if name in PROGRAMS else peer_lines)(contents["rows"])
+        yield ""
+
+
+def main(folder):
+    reports = read_all(folder)
+    contexts = [contents["context"] for contents in reports.values() if "context" in contents]
     if not reports:
-        sys.exit("no row was run")
-    context = {"cpu": cpu_model(), **reports[0][0]}
-    rows = [row for _, rows in reports for row in rows]
-    (folder / "figures.json").write_text(json.dumps({"context": context, "rows": rows}, indent=1) + "\n")
-    lines = [f"{context['cpu']}, {context['num_cpus']} CPUs",
-             f"{context['date']}, rehyat {context['rehyat_version']}, compiler {context['compiler']}", "",
-             f"{'':<78} {'ms':>10} {'GFLOP/s':>9} {'FMA peak':>9} {'% of it':>7}"]
-    lines += [line(row) for row in rows]
-    (folder / "figures.txt").write_text("\n".join(lines) + "\n")
+        sys.exit(f"nothing was run: {folder} has no JSON")
+    (folder / "figures.json").write_text(json.dumps(reports, indent=1) + "\n")
+    lines = [cpu_model()]
+    lines += [f"{c['num_cpus']} CPUs, rehyat {c['rehyat_version']}, compiler {c['compiler']}" for c in contexts[:1]]
+    text = "\n".join(lines + ["", *sections(folder, reports)])
+    (folder / "figures.txt").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), sys.argv[2:])
+    main(pathlib.Path(sys.argv[1]))

@@ -30,12 +30,12 @@ struct AbsorbScratch {
 
 /// features[f][i] = phi_k of keys first .. first + count - 1, stride absorb_block.
 inline void absorb_features(float* features, const AbsorbTask& task, SourceRows source, int64_t first,
-                            int64_t count, float* buffers) {
+                            int64_t count, float* buffers, RowPrefetch& ahead) {
   for (int64_t i = 0; i < count; i += query_block) {
     const int64_t n = count - i < query_block ? count - i : query_block;
     for_vectors((n + V::lanes - 1) / V::lanes, [&]<int C>() {
       feature_block<C>(features + i, absorb_block, *task.phi_k, task.head, source, first + i, n,
-                       task.dims.feature_dim, task.dims.widest_layer, buffers);
+                       task.dims.feature_dim, task.dims.widest_layer, buffers, ahead);
     });
   }
 }
@@ -83,6 +83,22 @@ inline void add_outer_products(float* sums, int64_t sums_stride, const float* fe
   }
 }
 
+/// Keys and values of the next absorb_block tokens, for the strips of phi's layers. Those of a view without
+/// gaps are left to the hardware.
+inline RowPrefetch prefetch_tokens(const AbsorbTask& task, int64_t first, int64_t count) {
+  RowPrefetch ahead;
+  if (task.phi_k->kind != FeatureMap::Kind::polynomial || task.skip_rate != 0) return ahead;
+  const auto add = [&](const float* rows, int64_t stride, int64_t dim) {
+    if (stride >= far_stride) ahead.add(rows + first * stride, stride, dim, count);
+  };
+  add(task.k, task.k_stride, task.dims.head_dim);
+  add(task.v, task.v_stride, task.dims.value_dim);
+  int64_t strips = 0;
+  for (int i = 0; i < task.phi_k->num_layers; ++i) strips += task.phi_k->layers[i].out_dim / TileShape::rows;
+  ahead.spread(strips * (absorb_block / query_block));
+  return ahead;
+}
+
 /// The absorb primitive.
 inline void absorb(const AbsorbTask& task) {
   const Dims& d = task.dims;
@@ -100,11 +116,13 @@ inline void absorb(const AbsorbTask& task) {
   for (int64_t i = 0; i < task.count; i += absorb_block) {
     const int64_t first = task.first + i;
     const int64_t count = task.count - i < absorb_block ? task.count - i : absorb_block;
+    const int64_t left = task.count - i - count;
+    RowPrefetch ahead = prefetch_tokens(task, first + count, left < absorb_block ? left : absorb_block);
     if (task.k_denominator != nullptr) {
-      absorb_features(s.features, task, denominator_keys, first, count, s.buffers);
+      absorb_features(s.features, task, denominator_keys, first, count, s.buffers, ahead);
       add_feature_sums(z, s.features, d.feature_dim, count);
     }
-    absorb_features(s.features, task, keys, first, count, s.buffers);
+    absorb_features(s.features, task, keys, first, count, s.buffers, ahead);
     if (task.k_denominator == nullptr) add_feature_sums(z, s.features, d.feature_dim, count);
     if (in_place) {
       add_outer_products(task.sums, row, s.features, d.feature_dim, values.row(first), values.stride,

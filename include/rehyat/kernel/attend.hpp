@@ -120,9 +120,10 @@ inline void read_features(const AttendTask& task, const QueryBlock& b, const Att
   const float* z = task.sums + d.feature_dim * padded(d.value_dim);
   const bool given = task.phi_q->kind == FeatureMap::Kind::given;
   const bool separate = given && task.given_denominator.data != nullptr;
+  RowPrefetch ahead;
   const auto features = [&](Rows<const float> rows, int64_t dim) {
     feature_block<C>(s.features, width, *task.phi_q, b.head, rows_of(rows, b.head, dim), b.first, b.count,
-                     d.feature_dim, d.widest_layer, s.buffers);
+                     d.feature_dim, d.widest_layer, s.buffers, ahead);
   };
   if (separate) {
     features(task.given_denominator, d.feature_dim);
@@ -254,11 +255,29 @@ inline bool keys_leave_cache(const AttendTask& task) {
   return keys * (task.dims.head_dim + task.dims.value_dim) > (1 << 20) / static_cast<int64_t>(sizeof(float));
 }
 
-/// What is read after the key block `now` by all blocks of the group: the next key block.
+/// Where the group's rows of `rows` lie far apart: those of its first head (of heads that share keys, few
+/// rows are left for the others).
+template <class T>
+void add_group_rows(RowPrefetch& ahead, const AttendTask& task, const Rows<T>& rows, int64_t dim) {
+  if (rows.token_stride < far_stride) return;
+  const int64_t per_head = (task.query_count + query_block - 1) / query_block;
+  const int64_t head = task.first_head + task.first_block / per_head;
+  const int64_t begin = task.first_block % per_head * query_block;
+  const int64_t end = begin + (task.end_block - task.first_block) * query_block;
+  ahead.add(rows.data + begin * rows.token_stride + head * rows.head_stride, rows.token_stride, dim,
+            (end < task.query_count ? end : task.query_count) - begin);
+}
+
+/// What all blocks of the group need after the key block `now`: the next one, or, after the last, the queries
+/// that phi reads and the rows of the output.
 inline RowPrefetch prefetch_after(const AttendTask& task, const KeyRange& now, const KeyRange& next) {
   const Dims& d = task.dims;
   RowPrefetch ahead;
   if (!keys_leave_cache(task)) return ahead;
+  if (next.count == 0) {
+    if (task.sums != nullptr) add_group_rows(ahead, task, task.q, d.head_dim);
+    add_group_rows(ahead, task, task.out, d.value_dim);
+  }
   ahead.add(next.k, next.k_stride, d.head_dim, next.count);
   ahead.add(next.v, next.v_stride, d.value_dim, next.count);
   const int64_t strips = (now.count + d.value_dim) / TileShape::rows;

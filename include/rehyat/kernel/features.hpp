@@ -48,9 +48,10 @@ inline void raise_to_powers(float* features, int64_t stride, int64_t first_row, 
 /// once per block.
 template <int C>
 inline void dense_layer(float* out, int64_t out_stride, const float* in, int64_t in_stride, LayerWeights w,
-                        Activation activation, int degree) {
+                        Activation activation, int degree, RowPrefetch& ahead) {
   static_assert(weight_panel % TileShape::rows == 0);
   for_row_strips(w.out_dim, [&]<int R>(int64_t first) {
+    ahead.advance();
     RegisterTile<R, C> tile;
     tile.clear();
     if (w.bias != nullptr) {
@@ -79,7 +80,7 @@ inline void dense_layer(float* out, int64_t out_stride, const float* in, int64_t
 template <int C>
 inline void feature_block(float* out, int64_t stride, const FeatureMap& map, int64_t head, SourceRows source,
                           int64_t first, int64_t count, int64_t feature_dim, int64_t widest_layer,
-                          float* buffers) {
+                          float* buffers, RowPrefetch& ahead) {
   constexpr int64_t width = C * V::lanes;
   if (map.kind != FeatureMap::Kind::polynomial) {
     pack_transposed(out, stride, width, source, first, count, 1.0f);
@@ -95,7 +96,7 @@ inline void feature_block(float* out, int64_t stride, const FeatureMap& map, int
       const bool last = layer + 1 == map.num_layers;
       const LayerWeights w = layer_weights(map, layer, in_dim, head);
       dense_layer<C>(last ? out : next, last ? stride : width, in, width, w,
-                     last ? map.output_activation : map.activation, last ? map.degree : 1);
+                     last ? map.output_activation : map.activation, last ? map.degree : 1, ahead);
       float* const done = in;
       in = next;
       next = done;
