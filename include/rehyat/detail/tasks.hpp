@@ -48,12 +48,16 @@ struct AttendGrid {
 /// multiply-adds.
 inline constexpr std::int64_t most_group_queries = 768;
 
-/// `most_queries`: tokens of the longest entry. Groups are smaller where the phase would otherwise have fewer
-/// than 48 tasks, 3 for each of 16 workers.
+/// Tasks that a phase of attend should have: 3 for each of 16 workers.
+inline constexpr std::int64_t least_attend_tasks = 48;
+
+/// `most_queries`: tokens of the longest entry. Groups are smaller where the phase would otherwise have too
+/// few tasks.
 inline AttendGrid attend_grid(const Call& call, std::int64_t columns, std::int64_t most_queries) {
   const std::int64_t blocks = call.heads / call.kv_heads * ceil_div(most_queries, call.kernels->query_block);
   const std::int64_t most_blocks = most_group_queries / call.kernels->query_block;
-  const std::int64_t share = blocks * call.batch * columns * call.kv_heads / 48;
+  const std::int64_t sequences = call.batch * columns * call.kv_heads;
+  const std::int64_t share = ceil_div(blocks, ceil_div(least_attend_tasks, sequences < 1 ? 1 : sequences));
   const std::int64_t per_group = share < 1 ? 1 : share > most_blocks ? most_blocks : share;
   return {.columns = columns,
           .kv_heads = call.kv_heads,
