@@ -10,23 +10,25 @@ back too, once more the written bytes.
 
 What to expect, per head and in float32 (predict() has every term):
 
-  exact    K and V pass once per group of 8 query blocks (8 * 24 = 192 queries with AVX2): with N tokens
-           N / 192 times 8 N D bytes, 97 passes of 19 MB. Tiling has removed the N x N scores already.
-  hybrid   the same, but the passes are over a window of To + Tc frames: 2,400 keys and 2.46 MB of K and V per
-           pass. Beside it, per group: phi's weights (0.39 MB) and the sums (0.13 MB), and per chunk the keys
-           absorbed, the state and its parts.
+  exact    K and V pass once per group of 768 queries, on every instruction set: with N tokens N / 768 times
+           8 N D bytes, 25 passes of 19 MB. Tiling has removed the N x N scores already: stored, as a softmax
+           between two matrix products must, they would be 5.5 GB.
+  hybrid   the same, but the passes are over a window of To + Tc frames, 2,400 keys and 2.46 MB of K and V, and
+           a chunk's 1,800 queries are 4 groups (12 heads then make 48 tasks). Beside it, per group: phi's
+           weights (0.39 MB) and the sums (0.13 MB), and per chunk the keys absorbed, the state and its parts.
 
-So while the window does not fit in the last level, the traffic falls about as the keys a query sees do,
-31 frames / 4 at most, less what the linear branch reads: 5 to 6, close to the ratio of operation counts (5.7).
-Where it fits, window, weights and sums come from memory once a chunk instead of once a group, and the ratio
-is far above. The 11 that the seeds name for this case lies between: such a ratio says as much about the last
-level and the tiles as about the algorithm. The ratio grows with the clip, as exact traffic is quadratic in it.
+So the ratio of the two is 2.8 where the window does not fit in the last level (2 MiB), and 6.1 where it does
+(4 MiB): then window, weights and sums come from memory once a chunk instead of once a group. Smaller groups
+give a larger ratio and more traffic in both: with 192 queries a group it was 5.3, from 1,867 and 355 MB instead
+of 495 and 178. The 11 that the seeds name for this case lies between that and 31, which is what a softmax that
+stores its scores moves more than hybrid attention: such a ratio says as much about the exact kernel and
+the last level as about the algorithm. It grows with the clip, as exact traffic is quadratic in it.
 
 The prediction takes a last level that holds what a group uses beside the keys: from 2 MiB on it is within a few
 percent of the count.
 
-  bench/cache_misses.py build/bench/bench_once                            # about ten minutes
-  bench/cache_misses.py build/bench/bench_once --clip 13x20x30            # three
+  bench/cache_misses.py build/bench/bench_once                            # about twenty minutes
+  bench/cache_misses.py build/bench/bench_once --clip 13x20x30            # five
   bench/cache_misses.py build/bench/bench_once --LL 4194304,16,64 --json traffic.json
 """
 
@@ -43,7 +45,7 @@ LINE = 64
 FLOAT = 4
 TC, TO, HIDDEN, FEATURES = 3, 1, 256, 256  # as bench/once.cpp
 QUERY_BLOCKS = {"avx2": 24, "neon": 12, "avx512": 48}  # rehyat/kernel/tile_shape.hpp
-ABSORB_GROUP = 768  # rehyat/detail/tasks.hpp, as is group_size
+ABSORB_GROUP, MOST_GROUP_QUERIES, LEAST_ATTEND_TASKS = 768, 768, 48  # rehyat/detail/tasks.hpp
 OPERATORS = ("exact", "hybrid", "recurrent")
 
 
@@ -52,8 +54,9 @@ class Failure(Exception):
 
 
 def group_size(queries, heads, query_block):
-    """Query blocks that share a pass over the keys."""
-    return min(8, max(1, math.ceil(queries / query_block) * heads // 48))
+    """Query blocks that share a pass over the keys: attend_grid in rehyat/detail/tasks.hpp."""
+    share = math.ceil(math.ceil(queries / query_block) / math.ceil(LEAST_ATTEND_TASKS / heads))
+    return min(MOST_GROUP_QUERIES // query_block, share)
 
 
 class Case:

@@ -31,7 +31,7 @@ class Sizes:
     cache_clip: str
 
 
-FULL = Sizes(QUOTED, 5, 3, "31x20x30_12x128", 256, "31,62,125,250,500,1000", 120, "31x20x30")
+FULL = Sizes(QUOTED, 5, 2, "31x20x30_12x128", 256, "31,62,125,250,500,1000", 30, "13x20x30")
 TRIAL = Sizes("^quick/.*/small", 1, 1, "8x8x8_2x64", 64, "8,16,32,64", 2, "7x8x8")
 
 
@@ -82,7 +82,7 @@ STEPS = {
     "peers": Step("other libraries, side by side", 15, peers),
     "frames": Step("the same, by number of frames", 7, frames),
     "neon": Step("NEON's inner loops in llvm-mca", 0.5, script("neon_throughput.py")),
-    "cache": Step("misses of the last level in cachegrind", 10,
+    "cache": Step("misses of the last level in cachegrind", 5,
                   script("cache_misses.py", lambda a: a.build / "bench" / "bench_once",
                          lambda a: f"--clip={a.sizes.cache_clip}")),
 }
