@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <stdexcept>
 
+#include "../contestants.hpp"
 #include "rehyat/version.hpp"
 #include "server.hpp"
 
@@ -81,10 +82,6 @@ class Rehyat : public Peer {
     p.phi_k = k.map();
     return p;
   }
-  void reserve(const Result<std::size_t>& size) { bytes_.resize(value_of(size)); }
-  Workspace workspace() { return {bytes_.data(), bytes_.size()}; }
-  std::size_t workspace_bytes() const { return bytes_.size(); }
-
   const Clip* clip_;
   ThreadPool pool_;
   double operations_ = 0;
@@ -96,88 +93,62 @@ class Rehyat : public Peer {
   }
 
   std::vector<float> out_;
-  std::vector<std::byte> bytes_;
 };
 
 class Exact final : public Rehyat {
  public:
-  Exact(const Clip& clip, const Call& call) : Rehyat(clip, call), p_(parameters<SoftmaxAttention>()) {
-    operations_ = operation_count(p_).total();
-    reserve(workspace_size(p_, pool_.slots()));
+  Exact(const Clip& clip, const Call& call)
+      : Rehyat(clip, call),
+        operator_(parameters<SoftmaxAttention>(), softmax_attention<ThreadPool>, pool_, default_kernels()) {
+    operations_ = operator_.operations();
   }
-  void run() override { check(softmax_attention(p_, workspace(), pool_)); }
+  void run() override { check(operator_.run()); }
 
  private:
-  SoftmaxAttention p_;
+  OneShot<SoftmaxAttention, decltype(&softmax_attention<ThreadPool>)> operator_;
 };
 
-class OneShot final : public Rehyat {
+class Hybrid final : public Rehyat {
  public:
-  OneShot(const Clip& clip, const Call& call)
-      : Rehyat(clip, call), phi_q_(clip, "phi_q"), phi_k_(clip, "phi_k") {
-    p_ = hybrid_parameters(phi_q_, phi_k_);
-    operations_ = operation_count(p_).total();
-    reserve(workspace_size(p_, pool_.slots()));
+  Hybrid(const Clip& clip, const Call& call)
+      : Rehyat(clip, call),
+        phi_q_(clip, "phi_q"),
+        phi_k_(clip, "phi_k"),
+        operator_(hybrid_parameters(phi_q_, phi_k_), hybrid_attention<ThreadPool>, pool_, default_kernels()) {
+    operations_ = operator_.operations();
   }
-  void run() override { check(hybrid_attention(p_, workspace(), pool_)); }
+  void run() override { check(operator_.run()); }
 
  private:
   Features phi_q_, phi_k_;
-  HybridAttention p_;
+  OneShot<HybridAttention, decltype(&hybrid_attention<ThreadPool>)> operator_;
 };
 
 class Recurrent final : public Rehyat {
  public:
   Recurrent(const Clip& clip, const Call& call)
-      : Rehyat(clip, call), phi_q_(clip, "phi_q"), phi_k_(clip, "phi_k") {
-    p_ = hybrid_parameters(phi_q_, phi_k_);
-    operations_ = operation_count(p_).total();
-    const RecurrentConfig config{.heads = clip.heads,
-                                 .kv_heads = clip.heads,
-                                 .head_dim = clip.head_dim,
-                                 .value_dim = clip.head_dim,
-                                 .chunking = p_.chunking,
-                                 .phi_q = p_.phi_q,
-                                 .phi_k = p_.phi_k};
-    memory_.resize(value_of(RecurrentState::size_bytes(config)));
-    state_ = value_of(RecurrentState::create(config, memory_.data(), memory_.size()));
-    reserve(RecurrentState::workspace_size(config, pool_.slots()));
+      : Rehyat(clip, call),
+        phi_q_(clip, "phi_q"),
+        phi_k_(clip, "phi_k"),
+        chunks_(hybrid_parameters(phi_q_, phi_k_), pool_, default_kernels()) {
+    operations_ = operation_count(hybrid_parameters(phi_q_, phi_k_)).total();
   }
+  /// streaming_bytes: what a streaming caller holds, state, workspace, and q, k, v and out of a chunk.
   nlohmann::json about() const override {
     nlohmann::json about = Rehyat::about();
-    about["streaming_bytes"] = streaming_bytes();
+    about["streaming_bytes"] = chunks_.state_bytes() + chunks_.workspace_bytes() + chunks_.chunk_bytes();
     return about;
   }
-  void run() override {
-    state_->reset();
-    const std::int64_t chunk_tokens = clip_->chunk_frames * clip_->tokens_per_frame;
-    for (std::int64_t begin = 0; begin < clip_->tokens(); begin += chunk_tokens) {
-      const std::int64_t count = std::min(chunk_tokens, clip_->tokens() - begin);
-      check(state_->step({.q = p_.q.slice_tokens(begin, count),
-                          .k = p_.k.slice_tokens(begin, count),
-                          .v = p_.v.slice_tokens(begin, count),
-                          .out = p_.out.slice_tokens(begin, count)},
-                         workspace(), pool_));
-    }
-  }
+  void run() override { check(chunks_.run_clip()); }
 
  private:
-  /// What a streaming caller holds: state, workspace, and q, k, v and out of a chunk.
-  std::size_t streaming_bytes() const {
-    const std::int64_t elements =
-        4 * clip_->heads * clip_->chunk_frames * clip_->tokens_per_frame * clip_->head_dim;
-    return memory_.size() + workspace_bytes() + static_cast<std::size_t>(elements) * sizeof(float);
-  }
-
   Features phi_q_, phi_k_;
-  HybridAttention p_;
-  std::vector<std::byte> memory_;
-  std::optional<RecurrentState> state_;
+  Recurrence chunks_;
 };
 
 std::unique_ptr<Peer> prepare(const Clip& clip, const Call& call) {
   if (call.operation == "exact") return std::make_unique<Exact>(clip, call);
-  if (call.operation == "hybrid") return std::make_unique<OneShot>(clip, call);
+  if (call.operation == "hybrid") return std::make_unique<Hybrid>(clip, call);
   if (call.operation == "hybrid_recurrent") return std::make_unique<Recurrent>(clip, call);
   throw std::runtime_error("rehyat has no " + call.operation + " here");
 }

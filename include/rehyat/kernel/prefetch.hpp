@@ -23,9 +23,7 @@ class RowPrefetch {
 
   /// Spreads what was added over `calls` calls, at most 2 rows each: where more would be needed the rest is
   /// left to the hardware, as asking would itself take time.
-  REHYAT_INLINE void spread(int64_t calls) {
-    rows_per_call_ = rows_ <= calls ? 1 : 2;
-  }
+  REHYAT_INLINE void spread(int64_t calls) { rows_per_call_ = rows_ <= calls ? 1 : 2; }
 
   REHYAT_INLINE void advance() {
     if (at_ < count_) ask();
