@@ -48,6 +48,9 @@ struct Task {
     return std::vector<float>(static_cast<std::size_t>(kernel::sums_size(dims(phi))), 1.0f);
   }
 
+  /// Keys (0) or values (1).
+  kernel::HeadRows rows(int side) const { return {k_and_v[side].data(), ElementType::float32, stride}; }
+
   const Kernels& kernels;
   std::int64_t head_dim, feature_dim, queries, stride;
   std::vector<float> q, k_and_v[2], out;
@@ -58,20 +61,19 @@ void run_attend(benchmark::State& state, const Options& options, Task& t, bool s
   const FeatureMap& phi = t.map.map();
   std::vector<float> scratch = t.scratch(phi), sums = t.sums(phi);
   DenominatorReport denominators;
-  const kernel::AttendTask task{
-      .dims = t.dims(phi),
-      .q = {t.q.data(), t.stride, t.head_dim},
-      .out = {t.out.data(), t.stride, t.head_dim},
-      .query_count = t.queries,
-      .first_block = 0,
-      .end_block = query_blocks,
-      .softmax = {{t.k_and_v[0].data(), t.k_and_v[1].data(), t.stride, t.stride, keys}},
-      .num_softmax = softmax ? 1 : 0,
-      .sums = read ? sums.data() : nullptr,
-      .phi_q = &phi,
-      .score_scale = detail::score_scale({}, t.head_dim),
-      .report = &denominators,
-      .scratch = scratch.data()};
+  const kernel::AttendTask task{.dims = t.dims(phi),
+                                .q = {t.q.data(), ElementType::float32, t.stride, t.head_dim},
+                                .out = {t.out.data(), ElementType::float32, t.stride, t.head_dim},
+                                .query_count = t.queries,
+                                .first_block = 0,
+                                .end_block = query_blocks,
+                                .softmax = {{t.rows(0), t.rows(1), keys}},
+                                .num_softmax = softmax ? 1 : 0,
+                                .sums = read ? sums.data() : nullptr,
+                                .phi_q = &phi,
+                                .score_scale = detail::score_scale({}, t.head_dim),
+                                .report = &denominators,
+                                .scratch = scratch.data()};
   const double dim = static_cast<double>(t.head_dim), features = static_cast<double>(t.feature_dim);
   const double per_query = (softmax ? 4 * dim * static_cast<double>(keys) : 0) +
                            (read ? 2 * (detail::feature_map_work(phi, t.head_dim) + features * dim) : 0);
@@ -85,10 +87,8 @@ void run_attend(benchmark::State& state, const Options& options, Task& t, bool s
 void run_absorb(benchmark::State& state, const Options& options, Task& t, const FeatureMap& phi) {
   std::vector<float> scratch = t.scratch(phi), sums = t.sums(phi);
   const kernel::AbsorbTask task{.dims = t.dims(phi),
-                                .k = t.k_and_v[0].data(),
-                                .k_stride = t.stride,
-                                .v = t.k_and_v[1].data(),
-                                .v_stride = t.stride,
+                                .k = t.rows(0),
+                                .v = t.rows(1),
                                 .count = absorbed_keys,
                                 .phi_k = &phi,
                                 .sums = sums.data(),
@@ -120,7 +120,8 @@ void run_fold(benchmark::State& state, const Options& options, Task& t) {
   const std::function<void()> contestant = [&] { t.kernels.fold(task); };
   const Measurement m = measure(options, t.kernels.isa, pool, {&contestant, 1});
   state.SetIterationTime(m.median_seconds(0));
-  state.counters["gigabytes"] = static_cast<double>((4 + parts) * size) * sizeof(float) / m.median_seconds(0) * 1e-9;
+  state.counters["gigabytes"] =
+      static_cast<double>((4 + parts) * size) * sizeof(float) / m.median_seconds(0) * 1e-9;
 }
 
 struct Piece {

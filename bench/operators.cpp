@@ -101,8 +101,11 @@ void run_hybrid_recurrent(benchmark::State& state, const Options& options, const
 template <class P>
 P geometry(const Shape& shape) {
   P p;
-  p.q = {.tokens = shape.tokens(), .heads = shape.heads, .dim = shape.head_dim};
-  p.k = p.v = {.tokens = shape.tokens(), .heads = shape.kv_heads, .dim = shape.head_dim};
+  const auto view = [&](std::int64_t heads) {
+    return TensorView<const float>{.tokens = shape.tokens(), .heads = heads, .dim = shape.head_dim};
+  };
+  p.q = view(shape.heads);
+  p.k = p.v = view(shape.kv_heads);
   return p;
 }
 

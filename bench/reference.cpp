@@ -40,9 +40,9 @@ class EigenAttention {
   void run() {
     const std::int64_t heads_per_kv = p_.q.heads / p_.k.heads;
     const auto task = [&](std::int64_t h, int slot) {
-      head_({.q = p_.q.row(0, 0, h),
-             .k = p_.k.row(0, 0, h / heads_per_kv),
-             .v = p_.v.row(0, 0, h / heads_per_kv),
+      head_({.q = static_cast<const float*>(p_.q.row(0, 0, h)),
+             .k = static_cast<const float*>(p_.k.row(0, 0, h / heads_per_kv)),
+             .v = static_cast<const float*>(p_.v.row(0, 0, h / heads_per_kv)),
              .out = out_.data() + h * p_.q.tokens * p_.v.dim,
              .tokens = p_.q.tokens,
              .head_dim = p_.q.dim,
@@ -55,9 +55,10 @@ class EigenAttention {
 
   /// Relative L2 distance of p.out, also head-major, from this output.
   double distance() const {
+    const auto* out = static_cast<const float*>(p_.out.data);
     double difference = 0, size = 0;
     for (std::size_t i = 0; i < out_.size(); ++i) {
-      const double d = static_cast<double>(p_.out.data[i]) - static_cast<double>(out_[i]);
+      const double d = static_cast<double>(out[i]) - static_cast<double>(out_[i]);
       difference += d * d;
       size += static_cast<double>(out_[i]) * static_cast<double>(out_[i]);
     }

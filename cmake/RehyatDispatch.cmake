@@ -24,7 +24,7 @@ endfunction()
 # The compiler's flags for one instruction set: what it has and, as the build's own flags may say more
 # (-march=native), what it lacks.
 function(rehyat_isa_flags result isa)
-  set(avx2 -mavx2 -mfma)
+  set(avx2 -mavx2 -mfma -mf16c)
   if(isa STREQUAL "avx512")
     set(flags ${avx2} -mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl -mprefer-vector-width=512)
   elseif(isa STREQUAL "avx2")

@@ -88,8 +88,8 @@ cpu_has() {
 # The instruction sets of this processor that rehyat has kernels for.
 native_isas() {
   local isas=scalar
-  if cpu_has avx2 fma; then isas+=' avx2'; fi
-  if cpu_has avx2 fma avx512f avx512cd avx512dq avx512bw avx512vl; then isas+=' avx512'; fi
+  if cpu_has avx2 fma f16c; then isas+=' avx2'; fi
+  if cpu_has avx2 fma f16c avx512f avx512cd avx512dq avx512bw avx512vl; then isas+=' avx512'; fi
   case $(uname -m) in aarch64 | arm64) isas+=' neon' ;; esac
   echo "$isas"
 }

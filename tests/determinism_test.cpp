@@ -145,7 +145,7 @@ void expect_same_alone(P parameters, std::int64_t b, std::int64_t tokens, const 
   const std::size_t row = static_cast<std::size_t>(parameters.q.heads * parameters.v.dim);
   const std::size_t begin = static_cast<std::size_t>(b * parameters.q.tokens) * row,
                     size = static_cast<std::size_t>(tokens) * row;
-  const auto cut = [&](TensorView<const float>& view) {
+  const auto cut = [&](InputView& view) {
     if (view.data != nullptr) view = view.slice_batch(b).slice_tokens(0, tokens);
   };
   cut(parameters.q), cut(parameters.k), cut(parameters.v);

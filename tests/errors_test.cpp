@@ -127,6 +127,28 @@ TEST_F(ErrorsTest, PointersAndStrides) {
   p.refuse(overlap("statistics.row_max", 24, 1, 1), [](auto& x) { x.statistics.row_max.token_stride = 1; });
 }
 
+/// Broadcast views have any sizes they like, and sums over chunks grow with them.
+TEST_F(ErrorsTest, Sizes) {
+  Spoiler<SoftmaxAttention> p(clip_.softmax());
+  p.refuse("k is 2 x 4611686018427387904 x 1 x 6, expected sizes whose product does not overflow",
+           [](auto& x) {
+             x.k.tokens = x.v.tokens = huge / 2 + 1;
+             x.k.token_stride = x.v.token_stride = 0;
+             x.key_tokens = {};
+           });
+  const std::int64_t frames = std::int64_t{1} << 50;
+  Spoiler<HybridAttention> hybrid(clip_.hybrid(Direction::bidirectional));
+  hybrid.refuse("q.tokens is 1125899906842624, expected a workspace whose size does not overflow",
+                [&](auto& x) {
+                  for (InputView* view : {&x.q, &x.k, &x.v}) view->tokens = frames, view->token_stride = 0;
+                  x.out.tokens = frames, x.out.batch_stride = frames * x.out.token_stride;
+                  x.statistics = {};
+                  x.chunking = {.tokens_per_frame = 1, .chunk_frames = 1, .overlap_frames = 1};
+                  x.phi_q = x.phi_k = FeatureMap::elu1();
+                  x.frames = {};
+                });
+}
+
 TEST_F(ErrorsTest, Statistics) {
   Spoiler<HybridAttention> p(clip_.hybrid(Direction::bidirectional));
   p.refuse("statistics.row_max.dim is 2, expected 1", [](auto& x) { x.statistics.row_max.dim = 2; });
@@ -221,7 +243,8 @@ TEST_F(ErrorsTest, GivenFeatures) {
   p.refuse("phi_q.given_dim is 16385, expected 1 to 16384",
            [](auto& x) { x.phi_q = x.phi_k = FeatureMap::given(16385); });
   p.refuse("phi_k.feature_dim is 4, expected that of phi_q (5)", [](auto& x) { x.phi_k.given_dim = 4; });
-  p.refuse("given.k.batch is 0, expected 2", [](auto& x) { x.given.k = {.batch = 0}; });
+  p.refuse("given.k.batch is 0, expected 2",
+           [](auto& x) { x.given.k = TensorView<const float>{.batch = 0}; });
   p.refuse("given.k.data is null, expected memory", [](auto& x) { x.given.k.data = nullptr; });
   p.refuse("given.q.data is null, expected memory", [](auto& x) { x.given.q.data = nullptr; });
   p.refuse("given.q.dim is 4, expected 5", [](auto& x) { x.given.q.dim = 4; });

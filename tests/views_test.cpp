@@ -67,7 +67,7 @@ class GuardedInputs {
   }
 
  private:
-  TensorView<const float> guard(const TensorView<const float>& view, const std::vector<float>& values) {
+  InputView guard(const InputView& view, const std::vector<float>& values) {
     if (view.data == nullptr) return {};
     GuardedTensor& tensor = tensors_.emplace_back(view.batch, view.tokens, view.heads, view.dim,
                                                   Layout::random(random_), any_flush(random_));
@@ -97,7 +97,7 @@ class GuardedInputs {
   Random& random_;
   std::deque<GuardedTensor> tensors_;
   std::deque<GuardedBuffer> buffers_;
-  TensorView<const float> q_, k_, v_;
+  InputView q_, k_, v_;
   GivenFeatures given_;
   FeatureMap phi_q_, phi_k_;
 };

@@ -20,8 +20,13 @@ namespace rehyat {
 
 // Shared by all operators:
 // - Shapes: q [B, Nq, H, D], k [B, Nk, Hkv, D], v [B, Nk, Hkv, Dv], out [B, Nq, H, Dv]; Hkv divides H and
-// query head
-//   h reads kv head h / (H / Hkv); D and Dv from 1 to 512. Any outer strides, in elements; inner stride 1.
+// query
+//   head h reads kv head h / (H / Hkv); D and Dv from 1 to 512. Any outer strides, in elements; inner
+//   stride 1.
+// - Elements: q, k, v, out and given features may each be float, bfloat16 or float16 (element.hpp, which also
+//   says how a host's own 2-byte types are made known). Arithmetic is float32: the result is, to the bit,
+//   what the same values as float32 give, rounded once to nearest even where out is narrower. Statistics are
+//   float.
 // - Aliasing: out and statistics must not overlap each other, nor any input; out may not overlap itself.
 // - scale defaults to 1 / sqrt(D).
 // - Errors: everything is checked before anything is computed; on an error nothing has been written.
@@ -34,8 +39,8 @@ namespace rehyat {
 /// hold the valid tokens of each batch entry (0 to Nq; 1 to Nk, or 0 where the entry has no query); what lies
 /// behind them is neither read nor written.
 struct SoftmaxAttention {
-  TensorView<const float> q = {}, k = {}, v = {};
-  TensorView<float> out = {};
+  InputView q = {}, k = {}, v = {};
+  OutputView out = {};
   std::optional<float> scale = std::nullopt;
   std::span<const std::int64_t> query_tokens = {};
   std::span<const std::int64_t> key_tokens = {};
@@ -47,8 +52,8 @@ struct SoftmaxAttention {
 /// to the rest, normalised together. N = T * tokens_per_frame tokens in frame-major order. `frames`, if not
 /// empty, holds the valid frames of each batch entry (0 to T).
 struct HybridAttention {
-  TensorView<const float> q = {}, k = {}, v = {};
-  TensorView<float> out = {};
+  InputView q = {}, k = {}, v = {};
+  OutputView out = {};
   Chunking chunking = {};
   Direction direction = Direction::causal;
   FeatureMap phi_q = {}, phi_k = {};
@@ -66,8 +71,8 @@ struct HybridAttention {
 /// the query's own chunk (SANA-Video's block-causal form); bidirectional: over the clip (Katharopoulos et
 /// al., eq. 6). chunking.overlap_frames must be 0.
 struct LinearAttention {
-  TensorView<const float> q = {}, k = {}, v = {};
-  TensorView<float> out = {};
+  InputView q = {}, k = {}, v = {};
+  OutputView out = {};
   Chunking chunking = {.tokens_per_frame = 1, .chunk_frames = 1, .overlap_frames = 0};
   Direction direction = Direction::causal;
   FeatureMap phi_q = {}, phi_k = {};
@@ -83,8 +88,8 @@ struct LinearAttention {
 /// on, linear attention over the others, for every query. `tokens`, if not empty: valid tokens of each batch
 /// entry.
 struct UniformAttention {
-  TensorView<const float> q = {}, k = {}, v = {};
-  TensorView<float> out = {};
+  InputView q = {}, k = {}, v = {};
+  OutputView out = {};
   std::int64_t rate = 2;  ///< R >= 1; 1 is exact softmax
   FeatureMap phi_q = {}, phi_k = {};
   GivenFeatures given = {};

@@ -6,6 +6,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
+
 #include "rehyat/kernel/kernel_table.hpp"
 #include "rehyat/status.hpp"
 
@@ -17,6 +21,14 @@ const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();
 const Kernels* kernels_neon();
 
+#if defined(__x86_64__) || defined(__i386__)
+/// Clang 14 does not know its name.
+inline bool cpu_has_f16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 /// Whether this CPU (and its operating system) runs the ISA's code.
 inline bool cpu_has(Isa isa) {
   switch (isa) {
@@ -24,7 +36,7 @@ inline bool cpu_has(Isa isa) {
       return true;
 #if defined(__x86_64__) || defined(__i386__)
     case Isa::avx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu_has_f16c();
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&

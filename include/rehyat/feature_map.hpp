@@ -78,6 +78,12 @@ struct FeatureMap {
     return map;
   }
 
+  /// Rows of weights that a head's layer of `out_dim` outputs holds in memory.
+  constexpr REHYAT_INLINE std::int64_t stored_rows(std::int64_t out_dim) const {
+    if (layout == WeightLayout::rows) return out_dim;
+    return (out_dim + weight_panel - 1) / weight_panel * weight_panel;
+  }
+
   /// F, the number of features of a token whose query or key has `head_dim` elements.
   constexpr std::int64_t feature_dim(std::int64_t head_dim) const {
     switch (kind) {

@@ -69,8 +69,8 @@ inline TokenCounts token_counts(const Problem& p, std::int64_t b) {
   return n;
 }
 
-inline OperationCount operation_count(Problem p) {
-  if (p.framed()) p.chunking = clamped(p.chunking, p.q.tokens / p.chunking.tokens_per_frame);
+inline OperationCount operation_count(const Problem& problem) {
+  const Problem p = clamped(problem);
   OperationCount count;
   const double heads = static_cast<double>(p.q.heads), kv_heads = static_cast<double>(p.k.heads);
   const double value_dim = static_cast<double>(p.v.dim), score_dim = static_cast<double>(p.q.dim);

@@ -14,11 +14,6 @@
 namespace rehyat {
 namespace detail {
 
-/// Floats of one head's packed weights.
-constexpr std::int64_t packed_layer_size(std::int64_t out_dim, std::int64_t in_dim) {
-  return round_up(out_dim, weight_panel) * in_dim;
-}
-
 inline void pack_layer(float* to, const DenseLayer& layer, std::int64_t heads, std::int64_t in_dim) {
   const std::int64_t panels = ceil_div(layer.out_dim, weight_panel);
   for (std::int64_t h = 0; h < heads; ++h) {
@@ -42,8 +37,8 @@ inline FeatureMap pack_layers(const FeatureMap& map, std::int64_t head_dim, Aren
   // the second bound is checked before; GCC 12 must see it too
   for (int i = 0; i < map.num_layers && i < max_feature_layers; ++i) {
     const DenseLayer& layer = map.layers[i];
-    float* weight = arena.floats(map.heads * packed_layer_size(layer.out_dim, in_dim));
-    float* bias = layer.bias == nullptr ? nullptr : arena.floats(map.heads * layer.out_dim);
+    float* weight = arena.floats(map.heads, packed.stored_rows(layer.out_dim), in_dim);
+    float* bias = layer.bias == nullptr ? nullptr : arena.floats(map.heads, layer.out_dim);
     if (weight != nullptr) pack_layer(weight, layer, map.heads, in_dim);
     if (bias != nullptr) {
       std::memcpy(bias, layer.bias, static_cast<std::size_t>(map.heads * layer.out_dim) * sizeof(float));
@@ -75,6 +70,8 @@ inline Result<std::size_t> packed_weights_size(const FeatureMap& map, std::int64
   REHYAT_RETURN_IF_ERROR(detail::check_packable(map, head_dim));
   detail::Arena measure;
   detail::pack_layers(map, head_dim, measure);
+  if (measure.overflows())
+    return detail::refuse("map.heads", map.heads, "weights whose size does not overflow");
   return measure.size();
 }
 

@@ -28,10 +28,10 @@ enum class Stabilizer : std::uint8_t {
 /// heads. The denominator views may be left empty (both or none): then numerator and denominator share
 /// features. SANA-Video needs them apart: ReLU features, rotary embedding in the numerator only.
 struct GivenFeatures {
-  TensorView<const float> q = {};
-  TensorView<const float> k = {};
-  TensorView<const float> q_denominator = {};
-  TensorView<const float> k_denominator = {};
+  InputView q = {};
+  InputView k = {};
+  InputView q_denominator = {};
+  InputView k_denominator = {};
 };
 
 /// What a caller needs to merge partial results, per query and head, as views of [batch, token, heads, 1].

@@ -29,6 +29,9 @@ struct RecurrentConfig {
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
   Chunking chunking = {};
+  /// How the tail holds keys and values. With their own type, or float32, the recurrence equals one shot to
+  /// the bit; a narrower one than theirs rounds what enters the tail (to nearest even) and costs that much.
+  ElementType tail_type = ElementType::float32;
   FeatureMap phi_q = {}, phi_k = {};
   bool separate_denominator = false;  ///< with FeatureMap::given: chunks bring the denominator's features too
   Stabilizer stabilizer = Stabilizer::row_max;
@@ -41,8 +44,8 @@ struct RecurrentConfig {
 /// if not empty, holds each entry's frames of this chunk; an entry with 0 frames sits this chunk out.
 /// commit() reads k, v and the key features only; peek() and step() read all and write out.
 struct RecurrentChunk {
-  TensorView<const float> q = {}, k = {}, v = {};
-  TensorView<float> out = {};
+  InputView q = {}, k = {}, v = {};
+  OutputView out = {};
   GivenFeatures given = {};
   std::span<const std::int64_t> frames = {};
   QueryStatistics statistics = {};

@@ -4,6 +4,7 @@
 /// CPU attention kernels for video diffusion transformers: everything but the optional readers in rehyat/io.
 
 #include "rehyat/attention.hpp"
+#include "rehyat/element.hpp"
 #include "rehyat/executor.hpp"
 #include "rehyat/feature_map.hpp"
 #include "rehyat/kernels.hpp"

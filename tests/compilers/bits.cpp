@@ -62,6 +62,34 @@ void add_run(Hash& hash, const P& p, std::vector<float>& out) {
   hash.add(out);
 }
 
+/// Keys and values of one element type, queries and outputs of the other.
+template <class Queries, class Keys>
+void add_narrow_run(Hash& hash, const std::vector<float>& q, const std::vector<float>& k,
+                    const std::vector<float>& v, const Geometry& g, const Chunking& chunking,
+                    const FeatureMap& phi_q, const FeatureMap& phi_k) {
+  const std::int64_t n = g.frames * g.tokens_per_frame;
+  const auto view = []<class T>(std::vector<T>& elements, std::int64_t tokens, std::int64_t heads) {
+    return TensorView<T>::token_major(elements.data(), 1, tokens, heads,
+                                      static_cast<std::int64_t>(elements.size()) / tokens / heads);
+  };
+  std::vector<Queries> narrow_q(q.begin(), q.end()), out(static_cast<std::size_t>(n * g.heads * g.value_dim));
+  std::vector<Keys> narrow_k(k.begin(), k.end()), narrow_v(v.begin(), v.end());
+  HybridAttention p{.q = view(narrow_q, n, g.heads),
+                    .k = view(narrow_k, n, g.kv_heads),
+                    .v = view(narrow_v, n, g.kv_heads),
+                    .out = view(out, n, g.heads),
+                    .chunking = chunking,
+                    .phi_q = phi_q,
+                    .phi_k = phi_k};
+  std::vector<char> bytes(*workspace_size(p, 1));
+  SerialExecutor executor;
+  const Status status = hybrid_attention(p, {bytes.data(), bytes.size()}, executor);
+  if (!status.ok()) std::printf("refused: %s\n", status.message());
+  std::vector<float> written;
+  for (const Queries x : out) written.push_back(static_cast<float>(x));
+  hash.add(written);
+}
+
 void add_all(Hash& hash, Numbers& numbers, const Geometry& g, Activation hidden, Activation last,
              Stabilizer stabilizer) {
   const std::int64_t n = g.frames * g.tokens_per_frame, hidden_dim = 40, features = 36;
@@ -91,6 +119,8 @@ void add_all(Hash& hash, Numbers& numbers, const Geometry& g, Activation hidden,
   const auto v_view = TensorView<const float>::token_major(v.data(), 1, n, g.kv_heads, g.value_dim);
   const auto out_view = TensorView<float>::token_major(out.data(), 1, n, g.heads, g.value_dim);
   const Chunking chunking{.tokens_per_frame = g.tokens_per_frame, .chunk_frames = 2, .overlap_frames = 1};
+  add_narrow_run<bfloat16, float16>(hash, q, k, v, g, chunking, phi_q, phi_k);
+  add_narrow_run<float16, bfloat16>(hash, q, k, v, g, chunking, phi_q, phi_k);
   add_run(hash, SoftmaxAttention{.q = q_view, .k = k_view, .v = v_view, .out = out_view}, out);
   for (const Direction direction : {Direction::causal, Direction::bidirectional}) {
     add_run(hash,

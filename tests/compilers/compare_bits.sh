@@ -38,7 +38,9 @@ for isa in "${isas[@]}"; do
   read -ra isa_flags <<<"${flags[$isa]}"
   printf '#include "rehyat/kernel/instantiate.hpp"\nREHYAT_DEFINE_KERNELS(%s)\n' "$isa" >"$build_dir/unit.cpp"
   for compiler in "$@"; do
-    for variant in "-O1" "-O2" "-O3" "-O2 -ffp-contract=off"; do
+    variants=("-O1" "-O2" "-O3" "-O2 -ffp-contract=off")
+    if [[ $isa == avx2 ]]; then variants+=("-O2 -mf16c"); fi  # float16 by instruction instead of by shifts
+    for variant in "${variants[@]}"; do
       read -ra options <<<"$variant"
       build=("$compiler" -std=c++20 "${options[@]}" "${isa_flags[@]}" "${includes[@]}")
       "${build[@]}" "$source_dir/bits.cpp" -pthread -o "$build_dir/bits"

@@ -61,14 +61,27 @@ Array<T> concatenate(const Array<T>& first, const Array<T>& second) {
   return all;
 }
 
+/// What an element of any type stores.
+inline double element_at(const void* row, ElementType type, Index i) {
+  switch (type) {
+    case ElementType::bfloat16:
+      return static_cast<float>(static_cast<const bfloat16*>(row)[i]);
+    case ElementType::float16:
+      return static_cast<float>(static_cast<const float16*>(row)[i]);
+    case ElementType::float32:
+      break;
+  }
+  return static_cast<const float*>(row)[i];
+}
+
 /// The first `tokens` tokens of one batch entry of a view. A view without data gives an empty array.
-inline Array<double> to_array(const TensorView<const float>& view, Index batch_entry, Index tokens) {
+inline Array<double> to_array(const InputView& view, Index batch_entry, Index tokens) {
   if (view.data == nullptr) return {};
   Array<double> result(tokens, view.heads, view.dim);
   for (Index t = 0; t < tokens; ++t) {
     for (Index h = 0; h < view.heads; ++h) {
-      const float* row = view.row(batch_entry, t, h);
-      std::copy(row, row + view.dim, result.row(t, h));
+      const void* row = view.row(batch_entry, t, h);
+      for (Index i = 0; i < view.dim; ++i) result.row(t, h)[i] = element_at(row, view.type, i);
     }
   }
   return result;

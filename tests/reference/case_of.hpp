@@ -6,9 +6,8 @@
 
 namespace rehyat::reference {
 
-inline Inputs inputs_of(const TensorView<const float>& q, const TensorView<const float>& k,
-                        const TensorView<const float>& v, const GivenFeatures& given, Index batch_entry,
-                        Index query_tokens, Index key_tokens) {
+inline Inputs inputs_of(const InputView& q, const InputView& k, const InputView& v,
+                        const GivenFeatures& given, Index batch_entry, Index query_tokens, Index key_tokens) {
   return {.q = to_array(q, batch_entry, query_tokens),
           .k = to_array(k, batch_entry, key_tokens),
           .v = to_array(v, batch_entry, key_tokens),

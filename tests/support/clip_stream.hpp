@@ -51,8 +51,9 @@ inline RecurrentChunk entry_of(RecurrentChunk chunk, std::int64_t b) {
                      &chunk.given.k_denominator}) {
     *view = view->slice_batch(b);
   }
-  for (auto* view : {&chunk.out, &chunk.statistics.row_max, &chunk.statistics.row_sum,
-                     &chunk.statistics.linear_denominator}) {
+  chunk.out = chunk.out.slice_batch(b);
+  for (auto* view :
+       {&chunk.statistics.row_max, &chunk.statistics.row_sum, &chunk.statistics.linear_denominator}) {
     *view = view->slice_batch(b);
   }
   chunk.frames = chunk.frames.empty() ? chunk.frames : chunk.frames.subspan(static_cast<std::size_t>(b), 1);

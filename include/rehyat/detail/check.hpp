@@ -134,7 +134,7 @@ inline Status check_normalisation(Stabilizer stabilizer, std::optional<float> sc
   return {};
 }
 
-inline Status check_statistics(const QueryStatistics& s, const TensorView<const float>& q) {
+inline Status check_statistics(const QueryStatistics& s, const InputView& q) {
   const Shape shape{q.batch, q.tokens, q.heads, 1};
   REHYAT_RETURN_IF_ERROR(check_optional_output("statistics.row_max", s.row_max, shape));
   REHYAT_RETURN_IF_ERROR(check_optional_output("statistics.row_sum", s.row_sum, shape));

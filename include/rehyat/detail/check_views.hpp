@@ -51,8 +51,8 @@ struct Shape {
 };
 
 /// Shape as expected, memory there, and every element's offset within what a pointer can reach.
-template <class T>
-Status check_input(const char* name, const TensorView<T>& view, const Shape& expected) {
+template <class View>
+Status check_input(const char* name, const View& view, const Shape& expected) {
   const auto member = [&](const char* what, std::int64_t value, std::int64_t wanted) -> Status {
     if (value == wanted) return {};
     return Status::error(StatusCode::invalid_argument, "%s.%s is %" PRId64 ", expected %" PRId64, name, what,
@@ -66,8 +66,16 @@ Status check_input(const char* name, const TensorView<T>& view, const Shape& exp
   if (view.data == nullptr) {
     return Status::error(StatusCode::invalid_argument, "%s.data is null, expected memory", name);
   }
-  std::int64_t reach = view.dim;
+  std::int64_t reach = view.dim, elements = view.dim;
   const std::int64_t extents[3] = {view.batch, view.tokens, view.heads};
+  for (const std::int64_t extent : extents) {  // with strides of 0 they could be anything
+    if (__builtin_mul_overflow(elements, extent, &elements) || elements > INT64_MAX / 64) {
+      return Status::error(StatusCode::invalid_argument,
+                           "%s is %" PRId64 " x %" PRId64 " x %" PRId64 " x %" PRId64
+                           ", expected sizes whose product does not overflow",
+                           name, view.batch, view.tokens, view.heads, view.dim);
+    }
+  }
   const std::int64_t strides[3] = {view.batch_stride, view.token_stride, view.head_stride};
   for (int i = 0; i < 3; ++i) {
     std::int64_t span = 0;
@@ -87,8 +95,8 @@ Status check_input(const char* name, const TensorView<T>& view, const Shape& exp
 
 /// As an input, and no two elements at one address: sorted by stride, each dimension steps over all smaller
 /// ones.
-template <class T>
-Status check_output(const char* name, const TensorView<T>& view, const Shape& expected) {
+template <class View>
+Status check_output(const char* name, const View& view, const Shape& expected) {
   REHYAT_RETURN_IF_ERROR(check_input(name, view, expected));
   if (expected.empty()) return {};
   std::int64_t extents[3] = {view.batch, view.tokens, view.heads};
@@ -117,8 +125,8 @@ Status check_output(const char* name, const TensorView<T>& view, const Shape& ex
 }
 
 /// A null view is not wanted; any other is checked as an output.
-template <class T>
-Status check_optional_output(const char* name, const TensorView<T>& view, const Shape& expected) {
+template <class View>
+Status check_optional_output(const char* name, const View& view, const Shape& expected) {
   if (view.data == nullptr) return {};
   return check_output(name, view, expected);
 }

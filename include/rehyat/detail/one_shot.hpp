@@ -37,6 +37,16 @@ inline Chunking clamped(Chunking c, std::int64_t frames) {
   return c;
 }
 
+/// A checked problem with nothing in it that is larger than the clip can use: products of what is left do not
+/// overflow.
+inline Problem clamped(Problem p) {
+  if (p.framed()) p.chunking = clamped(p.chunking, p.q.tokens / p.chunking.tokens_per_frame);
+  // a rate of the clip's length or more is all the same: it leaves token 0
+  const std::int64_t most_rate = p.k.tokens > 1 ? p.k.tokens : 1;
+  if (p.rate > most_rate) p.rate = most_rate;
+  return p;
+}
+
 inline bool whole_clip_at_once(const Problem& p) {
   return p.schedule == Schedule::uniform ||
          (p.schedule == Schedule::linear && p.direction == Direction::bidirectional);
@@ -44,9 +54,8 @@ inline bool whole_clip_at_once(const Problem& p) {
 
 /// Plans a checked problem, with its memory at `arena`'s addresses.
 inline OneShot plan(const Problem& problem, const Kernels& kernels, int slots, Arena& arena) {
-  OneShot o{.p = problem, .call = call_of(problem, kernels)};
-  Problem& p = o.p;
-  if (p.framed()) p.chunking = clamped(p.chunking, p.q.tokens / p.chunking.tokens_per_frame);
+  OneShot o{.p = clamped(problem), .call = call_of(problem, kernels)};
+  const Problem& p = o.p;
   const Chunking& c = p.chunking;
   const bool hybrid = p.schedule == Schedule::hybrid;
   const bool at_once = p.schedule == Schedule::softmax || whole_clip_at_once(p);
@@ -61,15 +70,15 @@ inline OneShot plan(const Problem& problem, const Kernels& kernels, int slots, A
   const std::int64_t size = kernel::sums_size(o.call.dims);
   if (all_chunks) {  // a segment is summed by one task
     o.absorb = absorb_grid(o.call, 2 * o.chunks, chunk_tokens, 1, 1);
-    o.per_chunk = arena.floats(p.q.batch * p.k.heads * o.chunks * size);
+    o.per_chunk = arena.floats(p.q.batch, p.k.heads, o.chunks, size);
   } else if (at_once) {
     o.absorb = absorb_grid(o.call, 1, p.k.tokens, 1, most_clip_groups);
   } else {
     o.absorb = absorb_grid(o.call, 1, chunk_tokens, hybrid ? 2 : 1, most_chunk_groups);
   }
-  o.parts = arena.floats(p.q.batch * o.absorb.columns * p.k.heads * o.parts_stride());
+  o.parts = arena.floats(p.q.batch, o.absorb.columns, p.k.heads, o.parts_stride());
   if (!all_chunks) {
-    o.sums = {.data = arena.floats(p.q.batch * p.k.heads * 2 * size),
+    o.sums = {.data = arena.floats(p.q.batch, p.k.heads, 2 * size),
               .entry_stride = p.k.heads * 2 * size,
               .size = size};
   }
@@ -104,9 +113,7 @@ inline StateSums<const float> read_only(const StateSums<float>& s) {
 /// attend.
 inline void run_at_once(const OneShot& o, ExecutorRef executor) {
   const Problem& p = o.p;
-  // a rate of the clip's length or more is all the same: it leaves token 0
-  const std::int64_t most_rate = p.k.tokens > 1 ? p.k.tokens : 1;
-  const std::int64_t rate = p.schedule != Schedule::uniform ? 1 : p.rate < most_rate ? p.rate : most_rate;
+  const std::int64_t rate = p.schedule == Schedule::uniform ? p.rate : 1;
   KeyViews strided = o.clip;  // every rate-th token
   strided.k.token_stride *= rate;
   strided.v.token_stride *= rate;
@@ -263,6 +270,7 @@ inline Result<std::size_t> workspace_size(const Problem& p, int slots, const Ker
   REHYAT_RETURN_IF_ERROR(check_slots(slots));
   Arena measure;
   plan(p, kernels, slots, measure);
+  if (measure.overflows()) return refuse("q.tokens", p.q.tokens, "a workspace whose size does not overflow");
   return measure.size();
 }
 

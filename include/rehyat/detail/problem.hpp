@@ -19,8 +19,8 @@ enum class Schedule : std::uint8_t { softmax, hybrid, linear, uniform };
 struct Problem {
   Schedule schedule = Schedule::softmax;
   Direction direction = Direction::bidirectional;
-  TensorView<const float> q = {}, k = {}, v = {};
-  TensorView<float> out = {};
+  InputView q = {}, k = {}, v = {};
+  OutputView out = {};
   Chunking chunking = {};
   std::int64_t rate = 0;
   FeatureMap phi_q = {}, phi_k = {};
@@ -75,7 +75,7 @@ inline float score_scale(std::optional<float> scale, std::int64_t head_dim) {
 
 /// Keys, values and given key features in one piece of memory: a clip, a chunk, or a state's tail.
 struct KeyViews {
-  TensorView<const float> k = {}, v = {}, features = {}, feature_denominators = {};
+  InputView k = {}, v = {}, features = {}, feature_denominators = {};
 };
 
 /// Consecutive tokens of some views.
@@ -102,8 +102,8 @@ struct Call {
   const Kernels* kernels = nullptr;
   kernel::Dims dims = {};
   std::int64_t batch = 0, heads = 0, kv_heads = 0;
-  TensorView<const float> q = {}, features = {}, feature_denominators = {};  ///< of the queries
-  TensorView<float> out = {};
+  InputView q = {}, features = {}, feature_denominators = {};  ///< of the queries
+  OutputView out = {};
   const FeatureMap* phi_q = nullptr;
   const FeatureMap* phi_k = nullptr;
   float score_scale = 0;

@@ -37,17 +37,20 @@ inline bool lay_out(const RecurrentConfig& c, StateLayout& s) {
          !__builtin_mul_overflow(c.chunking.chunk_frames, c.chunking.tokens_per_frame, &chunk_tokens) &&
          chunk_tokens <= INT64_MAX / 4096;
   std::int64_t used = StateLayout::header;
-  const auto take = [&](std::int64_t rows, std::int64_t width) {
+  const auto take = [&](std::int64_t rows, std::int64_t width, ElementType type = ElementType::float32) {
     const std::int64_t offset = used;
-    std::int64_t floats = 0;
-    fits = fits && !__builtin_mul_overflow(c.kv_heads, rows, &floats) &&
-           !__builtin_mul_overflow(floats, width, &floats) && floats < INT64_MAX / 16 &&
-           !__builtin_add_overflow(used, kernel::padded(floats), &used);
+    std::int64_t elements = 0;
+    fits = fits && !__builtin_mul_overflow(c.kv_heads, rows, &elements) &&
+           !__builtin_mul_overflow(elements, width, &elements) && elements < INT64_MAX / 16;
+    if (!fits) return offset;
+    const std::int64_t floats =
+        ceil_div(elements * element_size(type), static_cast<std::int64_t>(sizeof(float)));
+    fits = !__builtin_add_overflow(used, kernel::padded(floats), &used);
     return offset;
   };
   s.sums = take(2, kernel::sums_size(s.dims));
-  s.k = take(s.tail_tokens, c.head_dim);
-  s.v = take(s.tail_tokens, c.value_dim);
+  s.k = take(s.tail_tokens, c.head_dim, c.tail_type);
+  s.v = take(s.tail_tokens, c.value_dim, c.tail_type);
   s.features = take(s.tail_tokens, has_tail_features(c) ? s.dims.feature_dim : 0);
   s.feature_denominators =
       take(s.tail_tokens, has_tail_features(c) && c.separate_denominator ? s.dims.feature_dim : 0);
@@ -108,10 +111,10 @@ inline RecurrentPlan plan(const RecurrentConfig& c, const Kernels& kernels, int 
   r.attend = attend_grid(r.call, 1, chunk_tokens);
   r.absorb = absorb_grid(r.call, 1, chunk_tokens, hybrid ? 2 : 1, most_chunk_groups);
   place_slots(r.call, arena, slots, r.attend.blocks_per_group);
-  r.parts = arena.floats(c.batch * c.kv_heads * r.absorb.parts * r.absorb.part_size);
+  r.parts = arena.floats(c.batch, c.kv_heads, r.absorb.parts, r.absorb.part_size);
   if (!hybrid) {
     const std::int64_t size = r.absorb.part_size;
-    r.peeked = {.data = arena.floats(c.batch * c.kv_heads * 2 * size),
+    r.peeked = {.data = arena.floats(c.batch, c.kv_heads, 2 * size),
                 .entry_stride = c.kv_heads * 2 * size,
                 .size = size};
   }
@@ -143,25 +146,32 @@ class StateMemory {
   KeyViews tail() const {
     const std::int64_t f = layout_.dims.feature_dim;
     const bool features = has_tail_features(config_);
-    return {view(layout_.k, config_.head_dim), view(layout_.v, config_.value_dim),
-            features ? view(layout_.features, f) : TensorView<const float>{},
-            features && config_.separate_denominator ? view(layout_.feature_denominators, f)
-                                                     : TensorView<const float>{}};
+    return {view(layout_.k, config_.head_dim, config_.tail_type),
+            view(layout_.v, config_.value_dim, config_.tail_type),
+            features ? view(layout_.features, f, ElementType::float32) : InputView{},
+            features && config_.separate_denominator
+                ? view(layout_.feature_denominators, f, ElementType::float32)
+                : InputView{}};
   }
 
   /// Moves tail tokens [from, from + kept) to the front and appends chunk tokens [begin, begin + added), for
   /// one head.
   void shift_tail(std::int64_t b, std::int64_t g, std::int64_t from, std::int64_t kept, const KeyViews& chunk,
-                  std::int64_t begin, std::int64_t added) const {
+                  std::int64_t begin, std::int64_t added, const Kernels& kernels) const {
     const KeyViews t = tail();
-    const auto shift = [&](const TensorView<const float>& to, const TensorView<const float>& source) {
+    const auto shift = [&](const InputView& to, const InputView& source) {
       if (to.data == nullptr) return;
-      float* rows = entry(b) + (to.row(0, 0, g) - data_);
-      std::memmove(rows, rows + from * to.dim, static_cast<std::size_t>(kept * to.dim) * sizeof(float));
-      for (std::int64_t i = 0; i < added; ++i) {
-        std::memcpy(rows + (kept + i) * to.dim, source.row(b, begin + i, g),
-                    static_cast<std::size_t>(to.dim) * sizeof(float));
-      }
+      const std::int64_t row_bytes = to.dim * element_size(to.type);
+      char* rows = reinterpret_cast<char*>(data_) +
+                   (static_cast<const char*>(to.row(b, 0, g)) - reinterpret_cast<const char*>(data_));
+      std::memmove(rows, rows + from * row_bytes, static_cast<std::size_t>(kept * row_bytes));
+      if (added == 0) return;
+      kernels.convert({.from = head_rows_at(source, b, begin, g),
+                       .to = rows + kept * row_bytes,
+                       .to_type = to.type,
+                       .to_stride = to.dim,
+                       .dim = to.dim,
+                       .count = added});
     };
     shift(t.k, chunk.k);
     shift(t.v, chunk.v);
@@ -170,9 +180,19 @@ class StateMemory {
   }
 
  private:
-  TensorView<const float> view(std::int64_t offset, std::int64_t dim) const {
-    return {data_ + offset, config_.batch, layout_.tail_tokens,      config_.kv_heads, dim,
-            layout_.entry,  dim,           layout_.tail_tokens * dim};
+  InputView view(std::int64_t offset, std::int64_t dim, ElementType type) const {
+    const std::int64_t elements = static_cast<std::int64_t>(sizeof(float)) / element_size(type);
+    InputView tail;
+    tail.data = data_ + offset;
+    tail.type = type;
+    tail.batch = config_.batch;
+    tail.tokens = layout_.tail_tokens;
+    tail.heads = config_.kv_heads;
+    tail.dim = dim;
+    tail.batch_stride = layout_.entry * elements;
+    tail.token_stride = dim;
+    tail.head_stride = layout_.tail_tokens * dim;
+    return tail;
   }
 
   const RecurrentConfig& config_;

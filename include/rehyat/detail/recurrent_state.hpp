@@ -57,7 +57,7 @@ struct ChunkStep {
     const std::int64_t kept = to < seen ? seen - to : 0;
     const std::int64_t begin = to < seen ? 0 : to - seen;
     memory.shift_tail(b, g, (to < seen ? to - from : 0) * m, kept * m, now, begin * m,
-                      (frames(b) - begin) * m);
+                      (frames(b) - begin) * m, *plan.call.kernels);
   }
 };
 
@@ -105,7 +105,8 @@ inline Status check(const RecurrentConfig& c, const RecurrentChunk& chunk, const
 inline bool same_geometry(const RecurrentConfig& a, const RecurrentConfig& b) {
   StateLayout x, y;
   return lay_out(a, x) && lay_out(b, y) && a.schedule == b.schedule && a.kv_heads == b.kv_heads &&
-         a.head_dim == b.head_dim && a.value_dim == b.value_dim && x.dims.feature_dim == y.dims.feature_dim &&
+         a.head_dim == b.head_dim && a.value_dim == b.value_dim && a.tail_type == b.tail_type &&
+         x.dims.feature_dim == y.dims.feature_dim &&
          a.chunking.tokens_per_frame == b.chunking.tokens_per_frame &&
          a.chunking.chunk_frames == b.chunking.chunk_frames &&
          a.chunking.overlap_frames == b.chunking.overlap_frames && x.entry == y.entry;
@@ -144,6 +145,7 @@ inline Result<std::size_t> RecurrentState::workspace_size(const RecurrentConfig&
   REHYAT_RETURN_IF_ERROR(detail::check_slots(slots));
   detail::Arena measure;
   detail::plan(config, kernels, slots, measure);
+  if (measure.overflows()) return detail::refuse("slots", slots, "a workspace whose size does not overflow");
   return measure.size();
 }
 

@@ -72,14 +72,36 @@ kernel::Rows<T> rows_at(const TensorView<T>& view, std::int64_t b, std::int64_t 
   return {view.row(b, token, 0), view.token_stride, view.head_stride};
 }
 
+template <class Void>
+kernel::ElementRows<Void> rows_at(const AnyView<Void>& view, std::int64_t b, std::int64_t token) {
+  if (view.data == nullptr) return {};
+  return {view.row(b, token, 0), view.type, view.token_stride, view.head_stride};
+}
+
+inline kernel::HeadRows head_rows_at(const InputView& view, std::int64_t b, std::int64_t token,
+                                     std::int64_t g) {
+  if (view.data == nullptr) return {};
+  return {view.row(b, token, g), view.type, view.token_stride};
+}
+
+/// Where a task stands in a grid of entries x columns x kv heads x parts.
+struct TaskPlace {
+  std::int64_t b, column, g, part;
+};
+
+inline TaskPlace place_of(std::int64_t index, std::int64_t columns, std::int64_t kv_heads,
+                          std::int64_t parts) {
+  return {.b = index / parts / kv_heads / columns,
+          .column = index / parts / kv_heads % columns,
+          .g = index / parts % kv_heads,
+          .part = index % parts};
+}
+
 /// Runs task `index` of the grid; work_of(b, column) says what an entry attends to.
 template <class WorkOf>
 void attend_task(const Call& call, const AttendGrid& grid, std::int64_t index, int slot,
                  const WorkOf& work_of) {
-  const std::int64_t group = index % grid.groups;
-  const std::int64_t g = index / grid.groups % grid.kv_heads;
-  const std::int64_t column = index / grid.groups / grid.kv_heads % grid.columns;
-  const std::int64_t b = index / grid.groups / grid.kv_heads / grid.columns;
+  const auto [b, column, g, group] = place_of(index, grid.columns, grid.kv_heads, grid.groups);
   const AttendWork work = work_of(b, column);
   const std::int64_t heads_per_kv = call.heads / call.kv_heads;
   const std::int64_t blocks = heads_per_kv * ceil_div(work.query_count, call.kernels->query_block);
@@ -111,10 +133,8 @@ void attend_task(const Call& call, const AttendGrid& grid, std::int64_t index, i
   for (int i = 0; i < work.softmax.count; ++i) {
     const KeySpan& span = work.softmax.at[i];
     const KeyViews& views = *span.views;
-    task.softmax[i] = {.k = views.k.row(b, span.begin, g),
-                       .v = views.v.row(b, span.begin, g),
-                       .k_stride = views.k.token_stride,
-                       .v_stride = views.v.token_stride,
+    task.softmax[i] = {.k = head_rows_at(views.k, b, span.begin, g),
+                       .v = head_rows_at(views.v, b, span.begin, g),
                        .count = span.count};
   }
   call.kernels->attend(task);
@@ -170,10 +190,7 @@ inline std::int64_t num_parts(const AbsorbGrid& grid, const KeySpans& keys) {
 template <class WorkOf>
 void absorb_task(const Call& call, const AbsorbGrid& grid, std::int64_t index, int slot,
                  const WorkOf& work_of) {
-  const std::int64_t part = index % grid.parts;
-  const std::int64_t g = index / grid.parts % grid.kv_heads;
-  const std::int64_t column = index / grid.parts / grid.kv_heads % grid.columns;
-  const std::int64_t b = index / grid.parts / grid.kv_heads / grid.columns;
+  const auto [b, column, g, part] = place_of(index, grid.columns, grid.kv_heads, grid.parts);
   const AbsorbWork work = work_of(b, column);
   const std::int64_t size = group_size(grid, work.keys);
   std::int64_t group = part;
@@ -186,24 +203,19 @@ void absorb_task(const Call& call, const AbsorbGrid& grid, std::int64_t index, i
   const KeySpan& span = work.keys.at[s];
   const KeyViews& views = *span.views;
   const bool given = call.phi_k->kind == FeatureMap::Kind::given;
-  const TensorView<const float>& source = given ? views.features : views.k;
-  const bool separate = given && views.feature_denominators.data != nullptr;
   const std::int64_t left = span.count - group * size;
-  call.kernels->absorb(
-      {.dims = call.dims,
-       .k = source.row(b, span.begin, g),
-       .k_stride = source.token_stride,
-       .k_denominator = separate ? views.feature_denominators.row(b, span.begin, g) : nullptr,
-       .k_denominator_stride = views.feature_denominators.token_stride,
-       .v = views.v.row(b, span.begin, g),
-       .v_stride = views.v.token_stride,
-       .first = group * size,
-       .count = left < size ? left : size,
-       .skip_rate = work.skip_rate,
-       .head = g,
-       .phi_k = call.phi_k,
-       .sums = work.parts + g * work.parts_head_stride + part * grid.part_size,
-       .scratch = call.scratch + slot * call.slot_size});
+  call.kernels->absorb({.dims = call.dims,
+                        .k = head_rows_at(given ? views.features : views.k, b, span.begin, g),
+                        .k_denominator = given ? head_rows_at(views.feature_denominators, b, span.begin, g)
+                                               : kernel::HeadRows{},
+                        .v = head_rows_at(views.v, b, span.begin, g),
+                        .first = group * size,
+                        .count = left < size ? left : size,
+                        .skip_rate = work.skip_rate,
+                        .head = g,
+                        .phi_k = call.phi_k,
+                        .sums = work.parts + g * work.parts_head_stride + part * grid.part_size,
+                        .scratch = call.scratch + slot * call.slot_size});
 }
 
 /// The sums of a state or of a call: per batch entry and kv head `hi`, then `lo`, sums_size floats each.
@@ -224,10 +236,8 @@ void fold_phase(const Call& call, const AbsorbGrid& grid, ExecutorRef executor, 
                 StateSums<const float> from, StateSums<float> to) {
   const std::int64_t slices = ceil_div(to.size, fold_slice);
   const auto task = [&](std::int64_t index, int) {
-    const std::int64_t slice = index % slices;
-    const std::int64_t g = index / slices % grid.kv_heads;
-    const std::int64_t b = index / slices / grid.kv_heads;
-    const AbsorbWork work = work_of(b, 0);
+    const auto [b, column, g, slice] = place_of(index, 1, grid.kv_heads, slices);
+    const AbsorbWork work = work_of(b, column);
     const std::int64_t end = (slice + 1) * fold_slice;
     call.kernels->fold({.hi_in = from.data == nullptr ? nullptr : from.hi(b, g),
                         .lo_in = from.data == nullptr ? nullptr : from.lo(b, g),
@@ -245,9 +255,9 @@ void fold_phase(const Call& call, const AbsorbGrid& grid, ExecutorRef executor, 
 /// Scratch and reports of every slot, cut from the arena. Call once to measure and once to place.
 inline void place_slots(Call& call, Arena& arena, int slots, std::int64_t blocks_per_group) {
   call.slot_size = round_up(call.kernels->scratch_size(call.dims, blocks_per_group), 16);
-  call.scratch = arena.floats(slots * call.slot_size);
+  call.scratch = arena.floats(slots, call.slot_size);
   static_assert(sizeof(DenominatorReport) <= 16 * sizeof(float));
-  float* reports = arena.floats(slots * 16);
+  float* reports = arena.floats(slots, 16);
   call.reports = reinterpret_cast<DenominatorReport*>(reports);
 }
 

@@ -6,31 +6,12 @@
 #include <cstdint>
 #include <cstring>
 
-#include "rehyat/config.hpp"
+#include "rehyat/element.hpp"
 
 namespace rehyat {
 
 static_assert(std::endian::native == std::endian::little,
               "the files are little-endian and are copied as they are");
-
-/// IEEE 754 binary16 to float32: exact, NaN payloads kept.
-constexpr float half_to_float(std::uint16_t half) {
-  const std::uint32_t sign = (half & 0x8000u) << 16;
-  const std::uint32_t exponent = (half >> 10) & 0x1Fu;
-  const std::uint32_t mantissa = half & 0x3FFu;
-  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24 is a normal float32
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(magnitude) | sign);
-  }
-  constexpr std::uint32_t bias_difference = 127 - 15;
-  const std::uint32_t wide_exponent = exponent == 0x1Fu ? 0xFFu : exponent + bias_difference;
-  return std::bit_cast<float>(sign | wide_exponent << 23 | mantissa << 13);
-}
-
-/// bfloat16 to float32: exact, NaN payloads kept.
-constexpr float bfloat16_to_float(std::uint16_t bfloat) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bfloat) << 16);
-}
 
 /// How a file stores its numbers.
 enum class StoredType : std::uint8_t { float16, bfloat16, float32, float64 };

@@ -88,11 +88,12 @@ inline void add_outer_products(float* sums, int64_t sums_stride, const float* fe
 inline RowPrefetch prefetch_tokens(const AbsorbTask& task, int64_t first, int64_t count) {
   RowPrefetch ahead;
   if (task.phi_k->kind != FeatureMap::Kind::polynomial || task.skip_rate != 0) return ahead;
-  const auto add = [&](const float* rows, int64_t stride, int64_t dim) {
-    if (stride >= far_stride) ahead.add(rows + first * stride, stride, dim, count);
+  const auto add = [&](const HeadRows& rows, int64_t dim) {
+    if (!are_far(rows.stride, rows.type)) return;
+    ahead.add(element_at(rows.data, rows.type, first * rows.stride), rows.type, rows.stride, dim, count);
   };
-  add(task.k, task.k_stride, task.dims.head_dim);
-  add(task.v, task.v_stride, task.dims.value_dim);
+  add(task.k, task.dims.head_dim);
+  add(task.v, task.dims.value_dim);
   int64_t strips = 0;
   for (int i = 0; i < task.phi_k->num_layers; ++i) strips += task.phi_k->layers[i].out_dim / TileShape::rows;
   ahead.spread(strips * (absorb_block / query_block));
@@ -105,11 +106,12 @@ inline void absorb(const AbsorbTask& task) {
   const AbsorbScratch s = AbsorbScratch::lay_out(d, task.scratch);
   const bool given = task.phi_k->kind == FeatureMap::Kind::given;
   const int64_t source_dim = given ? d.feature_dim : d.head_dim;
-  const SourceRows keys{task.k, task.k_stride, source_dim, task.skip_rate};
-  const SourceRows denominator_keys{task.k_denominator, task.k_denominator_stride, source_dim,
-                                    task.skip_rate};
-  const SourceRows values{task.v, task.v_stride, d.value_dim, task.skip_rate};
-  const bool in_place = task.skip_rate == 0 && d.value_dim % V::lanes == 0 && task.v_stride < far_stride;
+  const bool separate = task.k_denominator.data != nullptr;
+  const SourceRows keys{task.k, source_dim, task.skip_rate};
+  const SourceRows denominator_keys{task.k_denominator, source_dim, task.skip_rate};
+  const SourceRows values{task.v, d.value_dim, task.skip_rate};
+  const bool in_place = task.v.type == ElementType::float32 && task.skip_rate == 0 &&
+                        d.value_dim % V::lanes == 0 && !are_far(task.v.stride, task.v.type);
   const int64_t row = padded(d.value_dim);
   float* z = task.sums + d.feature_dim * row;
   __builtin_memset(task.sums, 0, static_cast<std::size_t>(sums_size(d)) * sizeof(float));
@@ -118,14 +120,14 @@ inline void absorb(const AbsorbTask& task) {
     const int64_t count = task.count - i < absorb_block ? task.count - i : absorb_block;
     const int64_t left = task.count - i - count;
     RowPrefetch ahead = prefetch_tokens(task, first + count, left < absorb_block ? left : absorb_block);
-    if (task.k_denominator != nullptr) {
+    if (separate) {
       absorb_features(s.features, task, denominator_keys, first, count, s.buffers, ahead);
       add_feature_sums(z, s.features, d.feature_dim, count);
     }
     absorb_features(s.features, task, keys, first, count, s.buffers, ahead);
-    if (task.k_denominator == nullptr) add_feature_sums(z, s.features, d.feature_dim, count);
+    if (!separate) add_feature_sums(z, s.features, d.feature_dim, count);
     if (in_place) {
-      add_outer_products(task.sums, row, s.features, d.feature_dim, values.row(first), values.stride,
+      add_outer_products(task.sums, row, s.features, d.feature_dim, values.row<Float32>(first), task.v.stride,
                          d.value_dim, count);
     } else {
       copy_padded(s.values, row, values, first, count);

@@ -22,10 +22,19 @@ inline void start_block(const AttendTask& task, const QueryBlock& b) {
   softmax.start();
 }
 
+/// The keys and values that the tiles read: up to key_block of them.
+struct KeyBlock {
+  const float* k;
+  const float* v;
+  int64_t k_stride;
+  int64_t v_stride;
+  int64_t count;
+};
+
 /// scores[key][query] = <k, q>, C vectors a row, and their range. `ahead` advances once a strip.
 template <int C>
 inline void score_block(float* scores, BlockRange& range, const float* queries, int64_t head_dim,
-                        const KeyRange& keys, RowPrefetch& ahead) {
+                        const KeyBlock& keys, RowPrefetch& ahead) {
   constexpr int64_t width = C * V::lanes;
   Lanes<C> top, bottom;
   REHYAT_UNROLL for (int c = 0; c < C; ++c) {
@@ -56,16 +65,16 @@ inline void score_block(float* scores, BlockRange& range, const float* queries, 
 /// An infinite key gives scores of -inf, hence weights of 0, to some queries; it must reach them all the
 /// same. A score of -inf from finite factors that overflowed keeps its weight of 0.
 template <int C>
-[[gnu::noinline]] inline void poison_infinite_keys(float* scores, int64_t head_dim, const KeyRange& keys) {
+[[gnu::noinline]] inline void poison_infinite_keys(float* scores, int64_t head_dim, const KeyBlock& keys) {
   for (int64_t key = 0; key < keys.count; ++key) {
-    if (is_finite(keys.k + key * keys.k_stride, head_dim)) continue;
+    if (is_finite<Float32>(keys.k + key * keys.k_stride, head_dim)) continue;
     for (int c = 0; c < C; ++c) V::broadcast(quiet_nan).store(scores + (key * C + c) * V::lanes);
   }
 }
 
 /// Scores, softmax and values of one query block over one key block.
 template <int C>
-inline void softmax_step(const AttendTask& task, const QueryBlock& b, const KeyRange& keys, float* weights,
+inline void softmax_step(const AttendTask& task, const QueryBlock& b, const KeyBlock& keys, float* weights,
                          RowPrefetch& ahead) {
   BlockRange range;
   score_block<C>(weights, range, b.queries, task.dims.head_dim, keys, ahead);
@@ -121,7 +130,7 @@ inline void read_features(const AttendTask& task, const QueryBlock& b, const Att
   const bool given = task.phi_q->kind == FeatureMap::Kind::given;
   const bool separate = given && task.given_denominator.data != nullptr;
   RowPrefetch ahead;
-  const auto features = [&](Rows<const float> rows, int64_t dim) {
+  const auto features = [&](ElementRows<const void> rows, int64_t dim) {
     feature_block<C>(s.features, width, *task.phi_q, b.head, rows_of(rows, b.head, dim), b.first, b.count,
                      d.feature_dim, d.widest_layer, s.buffers, ahead);
   };
@@ -199,27 +208,32 @@ inline void finish_block(const AttendTask& task, const QueryBlock& b, const Atte
     guard_denominators(denominator, b.count, task.denominator_epsilon, task.denominator_floor);
   }
   divide_rows<C>(b.out, task.dims.value_dim, denominator);
-  float* out = task.out.data + b.head * task.out.head_stride + b.first * task.out.token_stride;
-  unpack_transposed(out, task.out.token_stride, b.out, width, b.count, task.dims.value_dim);
+  const int64_t first = b.head * task.out.head_stride + b.first * task.out.token_stride;
+  unpack_transposed(element_at(task.out.data, task.out.type, first), task.out.type, task.out.token_stride,
+                    b.out, width, b.count, task.dims.value_dim);
 }
 
-/// A key block whose rows lie far apart (heads interleaved), copied once for all query blocks of the group:
-/// every row of such a view is on a page of its own, 256 pages a block of K and V against 96 entries of a
-/// first-level TLB. The copy moves (D + Dv) * 4 bytes a key for 2 (D + Dv) * 48 flops a key and query block.
-inline KeyRange gather_keys(const AttendTask& task, const AttendScratch& s, KeyRange keys) {
+/// Rows of K or V as floats that lie close together, for all query blocks of the group. Copied to `scratch`
+/// are elements of 16 bits, and rows that lie far apart (heads interleaved) where several query blocks read
+/// them: every such row is on a page of its own, 256 pages a block of K and V against 96 entries of a
+/// first-level TLB. The copy moves 4 bytes an element for 2 * 48 flops an element and query block.
+inline HeadRows near_rows(HeadRows rows, int64_t dim, int64_t count, int64_t query_blocks, float* scratch) {
+  const bool far = rows.stride > dim && are_far(rows.stride, rows.type);
+  if (rows.type == ElementType::float32 && !(far && query_blocks >= 2)) return rows;
+  copy_padded(scratch, dim, {rows, dim}, 0, count);
+  return {scratch, ElementType::float32, dim};
+}
+
+inline KeyBlock gather_keys(const AttendTask& task, const AttendScratch& s, const KeyRange& keys) {
   const Dims& d = task.dims;
-  if (task.end_block - task.first_block < 2) return keys;
-  if (keys.k_stride > d.head_dim && keys.k_stride >= far_stride) {
-    copy_padded(s.keys, d.head_dim, {keys.k, keys.k_stride, d.head_dim}, 0, keys.count);
-    keys.k = s.keys;
-    keys.k_stride = d.head_dim;
-  }
-  if (keys.v_stride > d.value_dim && keys.v_stride >= far_stride) {
-    copy_padded(s.values, d.value_dim, {keys.v, keys.v_stride, d.value_dim}, 0, keys.count);
-    keys.v = s.values;
-    keys.v_stride = d.value_dim;
-  }
-  return keys;
+  const int64_t query_blocks = task.end_block - task.first_block;
+  const HeadRows k = near_rows(keys.k, d.head_dim, keys.count, query_blocks, s.keys);
+  const HeadRows v = near_rows(keys.v, d.value_dim, keys.count, query_blocks, s.values);
+  return {.k = static_cast<const float*>(k.data),
+          .v = static_cast<const float*>(v.data),
+          .k_stride = k.stride,
+          .v_stride = v.stride,
+          .count = keys.count};
 }
 
 /// The key blocks of a task's softmax ranges, in order; one of no keys after the last.
@@ -234,8 +248,8 @@ class KeyBlocks {
     }
     if (range_ == task_.num_softmax) return {};
     KeyRange keys = task_.softmax[range_];
-    keys.k += first_ * keys.k_stride;
-    keys.v += first_ * keys.v_stride;
+    keys.k.data = element_at(keys.k.data, keys.k.type, first_ * keys.k.stride);
+    keys.v.data = element_at(keys.v.data, keys.v.type, first_ * keys.v.stride);
     keys.count = keys.count - first_ < key_block ? keys.count - first_ : key_block;
     first_ += key_block;
     return keys;
@@ -250,21 +264,26 @@ class KeyBlocks {
 /// Whether the softmax keys and values of a task are more than stays in a second-level cache (2 MB here) from
 /// one group to the next.
 inline bool keys_leave_cache(const AttendTask& task) {
-  int64_t keys = 0;
-  for (int i = 0; i < task.num_softmax; ++i) keys += task.softmax[i].count;
-  return keys * (task.dims.head_dim + task.dims.value_dim) > (1 << 20) / static_cast<int64_t>(sizeof(float));
+  int64_t bytes = 0;
+  for (int i = 0; i < task.num_softmax; ++i) {
+    const KeyRange& keys = task.softmax[i];
+    bytes += keys.count * (task.dims.head_dim * element_size(keys.k.type) +
+                           task.dims.value_dim * element_size(keys.v.type));
+  }
+  return bytes > 1 << 20;
 }
 
 /// Where the group's rows of `rows` lie far apart: those of its first head (of heads that share keys, few
 /// rows are left for the others).
-template <class T>
-void add_group_rows(RowPrefetch& ahead, const AttendTask& task, const Rows<T>& rows, int64_t dim) {
-  if (rows.token_stride < far_stride) return;
+template <class Void>
+void add_group_rows(RowPrefetch& ahead, const AttendTask& task, const ElementRows<Void>& rows, int64_t dim) {
+  if (!are_far(rows.token_stride, rows.type)) return;
   const int64_t per_head = (task.query_count + query_block - 1) / query_block;
   const int64_t head = task.first_head + task.first_block / per_head;
   const int64_t begin = task.first_block % per_head * query_block;
   const int64_t end = begin + (task.end_block - task.first_block) * query_block;
-  ahead.add(rows.data + begin * rows.token_stride + head * rows.head_stride, rows.token_stride, dim,
+  const int64_t first = begin * rows.token_stride + head * rows.head_stride;
+  ahead.add(element_at(rows.data, rows.type, first), rows.type, rows.token_stride, dim,
             (end < task.query_count ? end : task.query_count) - begin);
 }
 
@@ -273,13 +292,12 @@ void add_group_rows(RowPrefetch& ahead, const AttendTask& task, const Rows<T>& r
 inline RowPrefetch prefetch_after(const AttendTask& task, const KeyRange& now, const KeyRange& next) {
   const Dims& d = task.dims;
   RowPrefetch ahead;
-  if (!keys_leave_cache(task)) return ahead;
   if (next.count == 0) {
     if (task.sums != nullptr) add_group_rows(ahead, task, task.q, d.head_dim);
     add_group_rows(ahead, task, task.out, d.value_dim);
   }
-  ahead.add(next.k, next.k_stride, d.head_dim, next.count);
-  ahead.add(next.v, next.v_stride, d.value_dim, next.count);
+  ahead.add(next.k.data, next.k.type, next.k.stride, d.head_dim, next.count);
+  ahead.add(next.v.data, next.v.type, next.v.stride, d.value_dim, next.count);
   const int64_t strips = (now.count + d.value_dim) / TileShape::rows;
   ahead.spread(strips * (task.end_block - task.first_block));
   return ahead;
@@ -290,11 +308,13 @@ inline RowPrefetch prefetch_after(const AttendTask& task, const KeyRange& now, c
 inline void attend(const AttendTask& task) {
   const AttendScratch s = AttendScratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch);
   for (int64_t i = task.first_block; i < task.end_block; ++i) start_block(task, query_block_at(task, s, i));
+  const bool prefetch = keys_leave_cache(task);
   KeyBlocks blocks(task);
   for (KeyRange keys = blocks.next(), next; keys.count > 0; keys = next) {
     next = blocks.next();
-    RowPrefetch ahead = prefetch_after(task, keys, next);
-    const KeyRange near = gather_keys(task, s, keys);
+    RowPrefetch ahead;
+    if (prefetch) ahead = prefetch_after(task, keys, next);
+    const KeyBlock near = gather_keys(task, s, keys);
     for (int64_t i = task.first_block; i < task.end_block; ++i) {
       const QueryBlock b = query_block_at(task, s, i);
       for_vectors(vectors_of(b), [&]<int C>() { softmax_step<C>(task, b, near, s.weights, ahead); });

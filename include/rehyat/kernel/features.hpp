@@ -17,9 +17,7 @@ struct LayerWeights {
 
 REHYAT_INLINE LayerWeights layer_weights(const FeatureMap& map, int layer, int64_t in_dim, int64_t head) {
   const DenseLayer& l = map.layers[layer];
-  const bool packed = map.layout == WeightLayout::panels;
-  const int64_t rows = packed ? (l.out_dim + weight_panel - 1) / weight_panel * weight_panel : l.out_dim;
-  return {.weight = l.weight + head * rows * in_dim,
+  return {.weight = l.weight + head * map.stored_rows(l.out_dim) * in_dim,
           .bias = l.bias == nullptr ? nullptr : l.bias + head * l.out_dim,
           .in_dim = in_dim,
           .out_dim = l.out_dim,
@@ -103,10 +101,12 @@ inline void feature_block(float* out, int64_t stride, const FeatureMap& map, int
       in_dim = w.out_dim;
     }
   }
-  for (int64_t i = 0; i < count; ++i) {
-    if (is_finite(source.row(first + i), source.dim)) continue;
-    for (int64_t f = 0; f < feature_dim; ++f) out[f * stride + i] = quiet_nan;
-  }
+  with_element(source.rows.type, [&]<class E>(E) {
+    for (int64_t i = 0; i < count; ++i) {
+      if (is_finite<E>(source.row<E>(first + i), source.dim)) continue;
+      for (int64_t f = 0; f < feature_dim; ++f) out[f * stride + i] = quiet_nan;
+    }
+  });
 }
 
 REHYAT_END_ISA_NAMESPACE

@@ -18,7 +18,8 @@ inline constexpr Kernels native_table = {.isa = native_isa,
                                          .attend = attend,
                                          .absorb = absorb,
                                          .fold = fold,
-                                         .scan = scan};
+                                         .scan = scan,
+                                         .convert = convert};
 
 REHYAT_END_ISA_NAMESPACE
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "rehyat/element.hpp"
 #include "rehyat/feature_map.hpp"
 #include "rehyat/parameters.hpp"
 
@@ -30,12 +31,25 @@ struct Rows {
   std::int64_t head_stride = 0;
 };
 
+/// The same of elements whose type is known at run time; strides in elements.
+template <class Void>
+struct ElementRows {
+  Void* data = nullptr;
+  ElementType type = ElementType::float32;
+  std::int64_t token_stride = 0;
+  std::int64_t head_stride = 0;
+};
+
+/// Rows of one head, `stride` elements apart.
+struct HeadRows {
+  const void* data = nullptr;
+  ElementType type = ElementType::float32;
+  std::int64_t stride = 0;
+};
+
 /// Consecutive softmax keys and values of one kv head. Key blocks are counted from its start.
 struct KeyRange {
-  const float* k = nullptr;
-  const float* v = nullptr;
-  std::int64_t k_stride = 0;
-  std::int64_t v_stride = 0;
+  HeadRows k = {}, v = {};
   std::int64_t count = 0;
 };
 
@@ -59,10 +73,10 @@ constexpr std::int64_t sums_size(const Dims& d) {
 /// ceil(query_count / query_block).
 struct AttendTask {
   Dims dims = {};
-  Rows<const float> q = {};
-  Rows<const float> given = {};              ///< phi_q.kind == given: the features
-  Rows<const float> given_denominator = {};  ///< null data: the same as `given`
-  Rows<float> out = {};
+  ElementRows<const void> q = {};
+  ElementRows<const void> given = {};              ///< phi_q.kind == given: the features
+  ElementRows<const void> given_denominator = {};  ///< null data: the same as `given`
+  ElementRows<void> out = {};
   Rows<float> row_max = {}, row_sum = {}, linear_denominator = {};  ///< each with null data if not asked for
   std::int64_t query_count = 0;
   std::int64_t first_head = 0;
@@ -81,12 +95,9 @@ struct AttendTask {
 /// sums = sum over `count` keys of (phi_k(k) v^T, phi_k(k)): one task of the absorb primitive.
 struct AbsorbTask {
   Dims dims = {};
-  const float* k = nullptr;  ///< what phi_k reads: keys, or given features
-  std::int64_t k_stride = 0;
-  const float* k_denominator = nullptr;  ///< given features of the denominator, or null
-  std::int64_t k_denominator_stride = 0;
-  const float* v = nullptr;
-  std::int64_t v_stride = 0;
+  HeadRows k = {};              ///< what phi_k reads: keys, or given features
+  HeadRows k_denominator = {};  ///< given features of the denominator; null data: the same as `k`
+  HeadRows v = {};
   std::int64_t first = 0, count = 0;
   /// 0: keys first .. first + count - 1. R >= 2: of the keys whose index is no multiple of R, the first-th
   /// and on (Attention Surgery's linear set).
@@ -123,6 +134,16 @@ struct ScanTask {
   std::int64_t begin = 0, end = 0;  ///< elements, multiples of 16
 };
 
+/// Rows copied to rows of another element type, each element rounded to nearest even.
+struct ConvertTask {
+  HeadRows from = {};
+  void* to = nullptr;
+  ElementType to_type = ElementType::float32;
+  std::int64_t to_stride = 0;
+  std::int64_t dim = 0;
+  std::int64_t count = 0;
+};
+
 }  // namespace kernel
 
 /// The kernels of one instruction set. Obtain one from native_kernels() or, with run-time dispatch, from
@@ -136,6 +157,7 @@ struct Kernels {
   void (*absorb)(const kernel::AbsorbTask&);
   void (*fold)(const kernel::FoldTask&);
   void (*scan)(const kernel::ScanTask&);
+  void (*convert)(const kernel::ConvertTask&);
 };
 
 }  // namespace rehyat

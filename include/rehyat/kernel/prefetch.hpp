@@ -14,10 +14,12 @@ REHYAT_BEGIN_ISA_NAMESPACE
 /// arrive unnoticed. What is asked for is never outside a view.
 class RowPrefetch {
  public:
-  /// `rows` rows of `dim` floats, `stride` floats apart. What is beyond the capacity is left to the hardware.
-  REHYAT_INLINE void add(const float* data, int64_t stride, int64_t dim, int64_t rows) {
+  /// `rows` rows of `dim` elements, `stride` elements apart. What is beyond the capacity is left to the
+  /// hardware.
+  REHYAT_INLINE void add(const void* data, ElementType type, int64_t stride, int64_t dim, int64_t rows) {
     if (rows <= 0 || count_ == capacity) return;
-    ranges_[count_++] = {data, stride, dim, rows};
+    const int64_t size = element_size(type);
+    ranges_[count_++] = {static_cast<const char*>(data), stride * size, dim * size, rows};
     rows_ += rows;
   }
 
@@ -34,17 +36,17 @@ class RowPrefetch {
   [[gnu::noinline]] void ask() {
     for (int64_t n = rows_per_call_; n > 0 && at_ < count_; --n) {
       Range& range = ranges_[at_];
-      for (int64_t d = 0; d < range.dim; d += line) __builtin_prefetch(range.data + d, 0, 2);
+      for (int64_t i = 0; i < range.bytes; i += line) __builtin_prefetch(range.data + i, 0, 2);
       range.data += range.stride;
       if (--range.rows == 0) ++at_;
     }
   }
 
-  static constexpr int64_t line = 16;  ///< floats of a cache line
+  static constexpr int64_t line = 64;  ///< bytes of a cache line
   static constexpr int capacity = 4;
   struct Range {
-    const float* data;
-    int64_t stride, dim, rows;
+    const char* data;
+    int64_t stride, bytes, rows;
   };
   Range ranges_[capacity];
   int count_ = 0;

@@ -70,8 +70,9 @@ inline QueryBlock query_block_at(const AttendTask& task, const AttendScratch& s,
 
 REHYAT_INLINE int64_t vectors_of(const QueryBlock& block) { return (block.count + V::lanes - 1) / V::lanes; }
 
-inline SourceRows rows_of(Rows<const float> rows, int64_t head, int64_t dim) {
-  return {.data = rows.data + head * rows.head_stride, .stride = rows.token_stride, .dim = dim};
+inline SourceRows rows_of(ElementRows<const void> rows, int64_t head, int64_t dim) {
+  const void* data = element_at(rows.data, rows.type, head * rows.head_stride);
+  return {.rows = {data, rows.type, rows.token_stride}, .dim = dim};
 }
 
 REHYAT_END_ISA_NAMESPACE
