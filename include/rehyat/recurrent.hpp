@@ -16,6 +16,9 @@
 #include "rehyat/workspace.hpp"
 
 namespace rehyat {
+namespace detail {
+class StateAccess;
+}
 
 /// What a recurrence computes: causal hybrid attention, or causal linear attention by chunk.
 enum class RecurrentSchedule : std::uint8_t { hybrid, linear };
@@ -116,6 +119,8 @@ class RecurrentState {
   enum class Operation { peek, commit, step };
   Status advance(const RecurrentChunk& chunk, Operation operation, Workspace workspace, ExecutorRef executor,
                  const Kernels& kernels) const;
+
+  friend class detail::StateAccess;  // rehyat/io/state_file.hpp
 
   RecurrentConfig config_;
   char* data_ = nullptr;

@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -214,34 +215,59 @@ class TemporaryFile {
   FileDescriptor file_;
 };
 
+/// New contents of a file, complete and on the disk under another name, until they take its place: several
+/// files can be made ready before the first is replaced.
+class FileReplacement {
+ public:
+  /// Writes `parts` one after another into a temporary file in the directory of `path`, which is as before.
+  /// On an error nothing is left behind.
+  Status prepare(const char* path, std::span<const std::span<const std::byte>> parts) {
+    // A link stays a link: what it points to is replaced.
+    const std::unique_ptr<char, decltype(&std::free)> resolved(::realpath(path, nullptr), &std::free);
+    path_ = path;
+    target_ = resolved != nullptr ? resolved.get() : path;
+    struct stat previous = {};
+    const bool replaces = ::stat(target_.c_str(), &previous) == 0;
+    if (replaces && !S_ISREG(previous.st_mode)) {
+      return file_error(path, "cannot be written: it exists and is not a regular file");
+    }
+
+    temporary_.emplace(directory());
+    if (!temporary_->is_open()) return system_error(path, "cannot create a temporary file beside it");
+    if (replaces && !temporary_->set_mode(previous.st_mode & 0777)) {
+      return system_error(path, "cannot keep its permissions");
+    }
+    for (const std::span<const std::byte> part : parts) {
+      if (!temporary_->write(part)) return system_error(path, "cannot be written");
+    }
+    if (!temporary_->sync_and_close()) return system_error(path, "cannot be written to the disk");
+    return {};
+  }
+
+  /// After prepare(), once.
+  Status commit() {
+    if (!temporary_->rename_to(target_.c_str())) return system_error(path_.c_str(), "cannot be replaced");
+    // The name is durable once its directory is. The file is complete already, so a failure here is no error.
+    const std::string parent_name = directory().empty() ? "." : directory();
+    const FileDescriptor parent(::open(parent_name.c_str(), O_RDONLY | O_CLOEXEC));
+    if (parent.is_open()) ::fsync(parent.get());
+    return {};
+  }
+
+ private:
+  /// It ends with a slash or is empty.
+  std::string directory() const { return target_.substr(0, target_.rfind('/') + 1); }
+
+  std::string path_, target_;
+  std::optional<TemporaryFile> temporary_;
+};
+
 /// Writes `parts` one after another, so that `path` holds either what it held before or all of them: into a
 /// temporary file of the same directory, which is renamed at last. On an error nothing is left behind.
 inline Status write_file_atomically(const char* path, std::span<const std::span<const std::byte>> parts) {
-  // A link stays a link: what it points to is replaced.
-  const std::unique_ptr<char, decltype(&std::free)> resolved(::realpath(path, nullptr), &std::free);
-  const std::string target = resolved != nullptr ? resolved.get() : path;
-  struct stat previous = {};
-  const bool replaces = ::stat(target.c_str(), &previous) == 0;
-  if (replaces && !S_ISREG(previous.st_mode)) {
-    return file_error(path, "cannot be written: it exists and is not a regular file");
-  }
-
-  const std::string directory = target.substr(0, target.rfind('/') + 1);
-  TemporaryFile temporary(directory);
-  if (!temporary.is_open()) return system_error(path, "cannot create a temporary file beside it");
-  if (replaces && !temporary.set_mode(previous.st_mode & 0777)) {
-    return system_error(path, "cannot keep its permissions");
-  }
-  for (const std::span<const std::byte> part : parts) {
-    if (!temporary.write(part)) return system_error(path, "cannot be written");
-  }
-  if (!temporary.sync_and_close()) return system_error(path, "cannot be written to the disk");
-  if (!temporary.rename_to(target.c_str())) return system_error(path, "cannot be replaced");
-
-  // The name is durable once its directory is. The file is complete already, so a failure here is no error.
-  const FileDescriptor parent(::open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_CLOEXEC));
-  if (parent.is_open()) ::fsync(parent.get());
-  return {};
+  FileReplacement file;
+  REHYAT_RETURN_IF_ERROR(file.prepare(path, parts));
+  return file.commit();
 }
 
 }  // namespace detail
