@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "operators.hpp"
 #include "progress.hpp"
 #include "report.hpp"
+#include "states.hpp"
 
 namespace rehyat::cli {
 namespace {
@@ -49,14 +51,15 @@ double median(std::vector<double> values) {
   return (values[(n - 1) / 2] + values[n / 2]) / 2;
 }
 
-/// Times `repeat` runs of `run_into(out)`. All must give the same bits.
-template <class Run>
-void time_runs(AttendRun& run, Run run_into) {
+/// Times `repeat` runs of `run_into(out)`, each after a `prepare()`. All must give the same bits.
+template <class Prepare, class Run>
+void time_runs(AttendRun& run, Prepare prepare, Run run_into) {
   using Clock = std::chrono::steady_clock;
   std::vector<float> again(run.options.repeat > 1 ? run.out.size() : 0);
   std::vector<double> seconds;
   for (int i = 0; i < run.options.repeat; ++i) {
     float* const out = i == 0 ? run.out.data() : again.data();
+    prepare();
     const Clock::time_point start = Clock::now();
     run_into(out);
     seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
@@ -84,7 +87,8 @@ void run_one_shot(const Inputs& in, ExecutorRef executor, const Kernels& kernels
       progress.expect(counting.tasks() * run.options.repeat);
     }
     const ExecutorRef runs_on = progress.wanted() ? ExecutorRef(reporting) : executor;
-    time_runs(run, [&](float* out) {
+    const auto nothing = [] {};
+    time_runs(run, nothing, [&](float* out) {
       p.out.data = out;
       require(run_operator(p, workspace.workspace(), runs_on, kernels));
     });
@@ -116,14 +120,18 @@ void run_recurrent(const Inputs& in, ExecutorRef executor, const Kernels& kernel
   run.workspace_bytes = require(RecurrentState::workspace_size(config, executor.slots(), kernels));
   Buffer memory(run.state_bytes, "state"), workspace(run.workspace_bytes, "workspace");
   RecurrentState state = require(RecurrentState::create(config, memory.data(), run.state_bytes));
+  const StartingPoint start(run.options);
   const std::int64_t queries = in.geometry.queries(), frames = in.geometry.frames;
   const std::int64_t chunk_frames = std::min(config.chunking.chunk_frames, frames);
   const std::int64_t chunk_tokens = chunk_frames * in.geometry.tokens_per_frame;
   Progress progress("chunks");
   progress.expect(ceil_div(frames, chunk_frames) * run.options.repeat);
-  time_runs(run, [&](float* out) {
+  const auto start_over = [&] {
+    start.restore(state);
+    run.frames_before = state.frames_seen();
     run.denominators = {};
-    state.reset();
+  };
+  time_runs(run, start_over, [&](float* out) {
     for (std::int64_t begin = 0; begin < queries; begin += chunk_tokens) {
       const std::int64_t count = std::min(chunk_tokens, queries - begin);
       RecurrentChunk chunk = chunk_of(in, out_view(in.geometry, out), begin, count);
@@ -134,18 +142,36 @@ void run_recurrent(const Inputs& in, ExecutorRef executor, const Kernels& kernel
       progress.advance(true);
     }
   });
+  if (run.options.state_out) run.state_file = file_of(state);
+}
+
+/// Operations of the run by the definition: those of the clip up to its end, without those of the frames
+/// before. Chunks beyond the overlap are alike, so that not all of a long video needs to be counted.
+double operations_of(const AttendRun& run, const Inputs& in) {
+  const Geometry& g = in.geometry;
+  const Chunking chunking = run.options.chunking(g.tokens_per_frame);
+  const std::int64_t before = std::min(
+      run.frames_before, round_up(chunking.overlap_frames, chunking.chunk_frames) + chunking.chunk_frames);
+  const auto operations_with = [&](std::int64_t frames_more) {
+    return with_operator(run.options, in, {}, nullptr, [&](auto p) {
+      p.q.tokens += frames_more * g.tokens_per_frame;
+      p.k.tokens += frames_more * g.tokens_per_frame;
+      return operation_count(p).total();
+    });
+  };
+  return operations_with(before) - (before == 0 ? 0 : operations_with(before - g.frames));
 }
 
 /// Bytes of the state that carries the same computation from chunk to chunk.
 std::size_t state_bytes_of(const AttendOptions& options, const Inputs& in) {
   if (!options.has_recurrence()) return 0;
   const Result<std::size_t> size = RecurrentState::size_bytes(recurrent_config(options, in));
-  if (options.mode == Mode::recurrent) require(size.status());
+  if (options.recurrent()) require(size.status());
   return size.ok() ? *size : 0;
 }
 
 void run_with(ExecutorRef executor, const Inputs& in, const Kernels& kernels, AttendRun& run) {
-  if (run.options.mode == Mode::recurrent) {
+  if (run.options.recurrent()) {
     run_recurrent(in, executor, kernels, run);
   } else {
     run_one_shot(in, executor, kernels, run);
@@ -158,6 +184,7 @@ AttendRun run_attend(const AttendOptions& options) {
   check_combination(options);
   const Kernels& kernels = *require(find_kernels(options.isa.c_str()), "--isa: ");
   const Inputs in = load_inputs(options);
+  check_whole_chunks(options, in);
   const Geometry& g = in.geometry;
   AttendRun run{.options = options, .geometry = g, .isa = kernels.isa};
   run.state_bytes = state_bytes_of(options, in);
@@ -169,31 +196,37 @@ AttendRun run_attend(const AttendOptions& options) {
     SerialExecutor serial;
     run_with(serial, in, kernels, run);
   }
-  const auto operations = [](const auto& p) { return operation_count(p).total(); };
-  run.gflops = with_operator(options, in, {}, nullptr, operations) / run.seconds / 1e9;
+  run.gflops = operations_of(run, in) / run.seconds / 1e9;
   return run;
 }
 
-void check_output_path(const std::string& path) {
+void check_output_path(const std::string& option, const std::string& path) {
   struct stat status = {};
   if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
-    throw BadInput("--out " + path + ": exists and is not a regular file");
+    throw BadInput(option + " " + path + ": exists and is not a regular file");
   }
   const std::size_t slash = path.rfind('/');
   const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
   if (path.empty() || ::access(directory.c_str(), W_OK | X_OK) != 0) {
-    throw BadInput("--out " + path + ": cannot create a file there");
+    throw BadInput(option + " " + path + ": cannot create a file there");
   }
 }
 
-void write_output(const AttendRun& run) {
-  require(write_npy(run.options.out.c_str(), run.geometry.out_shape, run.out), "--out ");
+void write_outputs(const AttendRun& run) {
+  const AttendOptions& o = run.options;
+  // The state takes its place last: were the program killed before, the same run can be made again.
+  detail::FileReplacement state;
+  const std::span<const std::byte> state_file(run.state_file);
+  if (o.state_out) require(state.prepare(o.state_out->c_str(), {&state_file, 1}), "--state-out ");
+  if (!o.out.empty()) require(write_npy(o.out.c_str(), run.geometry.out_shape, run.out), "--out ");
+  if (o.state_out) require(state.commit(), "--state-out ");
 }
 
 void attend_command(const AttendOptions& options, bool json) {
-  check_output_path(options.out);
+  check_output_path("--out", options.out);
+  check_state_paths(options);
   const AttendRun run = run_attend(options);
-  write_output(run);
+  write_outputs(run);
   if (json) {
     print_json(to_json(run));
   } else {

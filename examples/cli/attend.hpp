@@ -20,20 +20,22 @@ struct AttendRun {
   double gflops = 0;            ///< by the operation counts of the definition
   std::size_t state_bytes = 0;  ///< of the recurrence; of the one that computes the same; 0 if there is none
   std::size_t workspace_bytes = 0;
+  std::int64_t frames_before = 0;          ///< that the state of --state-in has seen
+  std::vector<std::byte> state_file = {};  ///< for --state-out
   DenominatorReport denominators = {};
 };
 
 /// Checks the options, reads the inputs and runs. Throws BadInput. Writes nothing.
 AttendRun run_attend(const AttendOptions& options);
 
-/// Throws BadInput if the output file `path` can certainly not be written: better before a long run than
+/// Throws BadInput if the file `path` of `option` can certainly not be written: better before a long run than
 /// after it.
-void check_output_path(const std::string& path);
+void check_output_path(const std::string& option, const std::string& path);
 
-/// Writes the output file: whole, or not at all.
-void write_output(const AttendRun& run);
+/// Writes the files of --out and --state-out, those that are asked for: all of them whole, or none.
+void write_outputs(const AttendRun& run);
 
-/// The subcommand `attend`: runs, writes the output file, then prints the report.
+/// The subcommand `attend`: runs, writes the output files, then prints the report.
 void attend_command(const AttendOptions& options, bool json);
 
 }  // namespace rehyat::cli

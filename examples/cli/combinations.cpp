@@ -43,6 +43,12 @@ constexpr Row table[] = {
     {"--mode recurrent",
      [](const AttendOptions& o) { return o.mode == Mode::recurrent; },
      {Rule::causal, Rule::refused, Rule::causal, Rule::refused}},
+    {"--state-in",
+     [](const AttendOptions& o) { return o.state_in.has_value(); },
+     {Rule::causal, Rule::refused, Rule::causal, Rule::refused}},
+    {"--state-out",
+     [](const AttendOptions& o) { return o.state_out.has_value(); },
+     {Rule::causal, Rule::refused, Rule::causal, Rule::refused}},
     {"--stabilizer",
      [](const AttendOptions& o) { return o.stabilizer.has_value(); },
      {Rule::allowed, Rule::refused, Rule::refused, Rule::allowed}},
@@ -101,6 +107,8 @@ void check_features(const AttendOptions& o) {
 void check_combination(const AttendOptions& options) {
   for (const Row& row : table) check_row(row, options);
   check_features(options);
+  if (options.mode == Mode::oneshot && options.state_in) refuse("--state-in", "--mode oneshot");
+  if (options.mode == Mode::oneshot && options.state_out) refuse("--state-out", "--mode oneshot");
 }
 
 std::string combination_table() {
@@ -117,6 +125,8 @@ std::string combination_table() {
   }
   return text +
          "  Feature maps exclude each other. --phi-q-den and --phi-k-den: only with --phi-q and --phi-k.\n"
+         "  --state-in, --state-out: mean --mode recurrent. --state-out: whole chunks; a last run goes "
+         "without.\n"
          "  if causal: not with --direction bidirectional. if row_max: not with --stabilizer none.\n"
          "  --frames: required with [N, heads, dim] arrays. softmax does without, and k, v may then be of "
          "another N.\n";

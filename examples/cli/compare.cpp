@@ -13,6 +13,7 @@
 #include "bad_input.hpp"
 #include "inputs.hpp"
 #include "report.hpp"
+#include "states.hpp"
 
 namespace rehyat::cli {
 namespace {
@@ -92,7 +93,8 @@ void check_options(const CompareOptions& o) {
   for (const auto& [option, value] : {std::pair{"--q", &run.q}, {"--k", &run.k}, {"--v", &run.v}}) {
     if (value->empty()) throw BadInput(std::string("the second run of compare needs ") + option);
   }
-  if (!run.out.empty()) check_output_path(run.out);
+  if (!run.out.empty()) check_output_path("--out", run.out);
+  check_state_paths(run);
 }
 
 /// Refuses what is not the same tokens, heads and channels; the rank may differ.
@@ -123,7 +125,7 @@ void compare_command(const CompareOptions& options, bool json) {
     values = second.array.data.span();
   }
   check_alike(first, second, second.subject);
-  if (run && !options.second_run.out.empty()) write_output(*run);
+  if (run) write_outputs(*run);
 
   const std::vector<Difference> by_head =
       differences(first.array.data.data(), values.data(), first.tokens(), first.heads(), first.dim());

@@ -67,7 +67,12 @@ void add_schedule(CLI::App& command, AttendOptions& o) {
   command.add_option("--rate", o.rate, "uniform: every RATE-th token keeps softmax")->check(at_least(1));
   add_choice(command, "--direction", o.direction, direction_names, "Which keys a chunk may see", "causal");
   add_choice(command, "--mode", o.mode, mode_names,
-             "The whole clip in one call, or chunk by chunk through a state", "oneshot");
+             "The whole clip in one call, or chunk by chunk through a state",
+             "oneshot, recurrent with --state-in or --state-out");
+  command.add_option("--state-in", o.state_in, "Continue the clip from the state that an earlier run wrote");
+  command.add_option(
+      "--state-out", o.state_out,
+      "Write the state for a run that continues; frames are then a multiple of --chunk-frames");
   add_choice(command, "--stabilizer", o.stabilizer, stabilizer_names,
              "How the exponentials are scaled against the linear branch", "row_max");
   command.add_option("--scale", o.scale, "Factor of the scores")->default_str("1/sqrt(head dim)");

@@ -31,7 +31,7 @@ struct AttendOptions {
   std::string q, k, v, out;
   std::optional<std::int64_t> frames;
   Schedule schedule = Schedule::hybrid;
-  Mode mode = Mode::oneshot;
+  std::optional<Mode> mode;
   std::optional<std::int64_t> chunk_frames, overlap_frames, rate;
   std::optional<Direction> direction;
   std::optional<Stabilizer> stabilizer;
@@ -40,6 +40,7 @@ struct AttendOptions {
   std::optional<Activation> feature_map;
   std::optional<std::string> phi_q, phi_k, phi_q_den, phi_k_den;
   std::optional<float> denominator_epsilon, denominator_floor;
+  std::optional<std::string> state_in, state_out;
   int threads = 1;
   std::string isa = "auto";
   int repeat = 1;
@@ -48,6 +49,10 @@ struct AttendOptions {
   /// Its linear sums can be carried from chunk to chunk.
   bool has_recurrence() const {
     return framed() && direction.value_or(Direction::causal) == Direction::causal;
+  }
+  /// States belong to the recurrence: they ask for it.
+  bool recurrent() const {
+    return mode.value_or(state_in || state_out ? Mode::recurrent : Mode::oneshot) == Mode::recurrent;
   }
   Chunking chunking(std::int64_t tokens_per_frame) const;
 };

@@ -14,6 +14,10 @@ const char* direction_name(const AttendOptions& o) {
   return name_of(o.direction.value_or(Direction::causal), direction_names);
 }
 
+const char* mode_name(const AttendOptions& o) {
+  return name_of(o.recurrent() ? Mode::recurrent : Mode::oneshot, mode_names);
+}
+
 void print_geometry(const AttendRun& run) {
   const Geometry& g = run.geometry;
   const AttendOptions& o = run.options;
@@ -27,6 +31,7 @@ void print_geometry(const AttendRun& run) {
     std::printf("; %s chunks of %" PRId64 " frames", direction_name(o), c.chunk_frames);
     if (o.schedule == Schedule::hybrid) std::printf(" overlapping %" PRId64, c.overlap_frames);
   }
+  if (o.state_in) std::printf("; after %" PRId64 " frames", run.frames_before);
   if (o.rate) std::printf("; softmax for every %" PRId64 "-th key", *o.rate);
   std::printf("\n");
 }
@@ -37,7 +42,7 @@ Json to_json(const AttendRun& run) {
   const Geometry& g = run.geometry;
   const AttendOptions& o = run.options;
   Json json = {{"schedule", name_of(o.schedule, schedule_names)},
-               {"mode", name_of(o.mode, mode_names)},
+               {"mode", mode_name(o)},
                {"isa", isa_name(run.isa)},
                {"threads", o.threads},
                {"frames", g.frames},
@@ -48,6 +53,7 @@ Json to_json(const AttendRun& run) {
                {"value_dim", g.value_dim},
                {"feature_dim", g.feature_dim}};
   if (o.schedule == Schedule::softmax) json["keys"] = g.keys;
+  if (o.state_in) json["frames_before"] = run.frames_before;
   if (o.framed()) {
     const Chunking c = o.chunking(g.tokens_per_frame);
     json["chunk_frames"] = c.chunk_frames;
@@ -74,8 +80,8 @@ void print_json(const Json& json) {
 
 void print_text(const AttendRun& run) {
   const AttendOptions& o = run.options;
-  std::printf("schedule     %s, %s, %s, %d thread%s\n", name_of(o.schedule, schedule_names),
-              name_of(o.mode, mode_names), isa_name(run.isa), o.threads, o.threads == 1 ? "" : "s");
+  std::printf("schedule     %s, %s, %s, %d thread%s\n", name_of(o.schedule, schedule_names), mode_name(o),
+              isa_name(run.isa), o.threads, o.threads == 1 ? "" : "s");
   print_geometry(run);
   std::printf("time         %.6g s (the operator alone, median of %d)\n", run.seconds, o.repeat);
   std::printf("rate         %.1f GFLOP/s\n", run.gflops);

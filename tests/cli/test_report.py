@@ -55,6 +55,17 @@ class Report(support.CliTest):
         self.assertIsNone(report["min_denominator"])
         self.assertEqual(report["nan_denominators"], self.T * self.M * self.H)
 
+    @staticmethod
+    def read_all(terminal):
+        """What is written to a terminal until its last writer closes it. Reading late would lose it: it holds 4 KB."""
+        drawn = b""
+        try:
+            while part := os.read(terminal, 1 << 16):
+                drawn += part
+        except OSError:  # closed
+            pass
+        return drawn.decode()
+
     def test_progress_is_for_terminals_and_long_runs(self):
         phi = [*self.clip(), *self.phi, "--out", self.folder / "progress.npy"]
         for mode in ("oneshot", "recurrent"):
@@ -66,14 +77,11 @@ class Report(support.CliTest):
                 except OSError as error:
                     self.skipTest(f"no terminal can be had: {error}")
                 arguments = [*support.program, "attend", *map(str, [*phi, *support.flags(mode=mode, repeat=repeat)])]
-                done = subprocess.run(arguments, stderr=stderr, stdout=subprocess.DEVNULL, timeout=60)
-                os.close(stderr)
-                try:
-                    drawn = os.read(terminal, 1 << 16).decode()
-                except OSError:  # nothing was written
-                    drawn = ""
+                with subprocess.Popen(arguments, stderr=stderr, stdout=subprocess.DEVNULL) as running:
+                    os.close(stderr)
+                    drawn = self.read_all(terminal)
                 os.close(terminal)
-                self.assertEqual(done.returncode, 0)
+                self.assertEqual(running.returncode, 0)
                 self.assertEqual("%" in drawn, expected, (mode, repeat, drawn))
                 if expected:
                     self.assertTrue(drawn.endswith("\r\x1b[K"), drawn)
