@@ -20,8 +20,7 @@ namespace rehyat {
 
 // Shared by all operators:
 // - Shapes: q [B, Nq, H, D], k [B, Nk, Hkv, D], v [B, Nk, Hkv, Dv], out [B, Nq, H, Dv]; Hkv divides H and
-// query
-//   head h reads kv head h / (H / Hkv); D and Dv from 1 to 512. Any outer strides, in elements; inner
+//   query head h reads kv head h / (H / Hkv); D and Dv from 1 to 512. Any outer strides, in elements; inner
 //   stride 1.
 // - Elements: q, k, v, out and given features may each be float, bfloat16 or float16 (element.hpp, which also
 //   says how a host's own 2-byte types are made known). Arithmetic is float32: the result is, to the bit,
