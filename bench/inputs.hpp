@@ -93,6 +93,37 @@ class Inputs {
   PolynomialMap phi_q_, phi_k_;
 };
 
+/// The values of Inputs as another element type, a head after the other.
+template <Element E>
+class NarrowInputs {
+ public:
+  explicit NarrowInputs(Inputs& in)
+      : q_(copy(in.q(Layout::head_major))),
+        k_(copy(in.k(Layout::head_major))),
+        v_(copy(in.v(Layout::head_major))),
+        out_(q_.size()) {}
+
+  /// Points the tensors of `parameters`, which view the Inputs, here.
+  template <class P>
+  void feed(P& parameters) {
+    const auto view = [&](std::vector<E>& elements, std::int64_t heads, std::int64_t dim) {
+      return TensorView<E>::head_major(elements.data(), 1, parameters.q.tokens, heads, dim);
+    };
+    const std::int64_t heads = parameters.q.heads, kv_heads = parameters.k.heads;
+    parameters.out = view(out_, heads, parameters.v.dim);
+    parameters.q = view(q_, heads, parameters.q.dim);
+    parameters.k = view(k_, kv_heads, parameters.k.dim);
+    parameters.v = view(v_, kv_heads, parameters.v.dim);
+  }
+
+ private:
+  static std::vector<E> copy(const TensorView<const float>& packed) {
+    return std::vector<E>(packed.data, packed.data + packed.heads * packed.tokens * packed.dim);
+  }
+
+  std::vector<E> q_, k_, v_, out_;
+};
+
 /// The inputs of a shape. Those of the last shape are kept, as rows are sorted by shape and large clips take
 /// seconds.
 inline Inputs& inputs_of(const Shape& shape) {

@@ -29,7 +29,8 @@ TEST(Half, AllValuesConvertExactly) {
     ASSERT_EQ(std::signbit(value), bits >> 15 != 0) << bits;
     if (exponent == 31 && mantissa != 0) {
       ASSERT_TRUE(std::isnan(value)) << bits;
-      ASSERT_EQ(std::bit_cast<std::uint32_t>(value) >> 13 & 1023u, bits & 1023u) << "payload of " << bits;
+      const std::uint32_t quiet = 512;  // the only bit of a payload that changes
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(value) >> 13 & 1023u, (bits & 1023u) | quiet) << bits;
       continue;
     }
     const double magnitude = exponent == 31  ? std::numeric_limits<double>::infinity()
