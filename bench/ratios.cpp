@@ -9,6 +9,7 @@
 //   bench_ratios --runs=11 --benchmark_out=ratios.json
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <string>
@@ -105,6 +106,21 @@ void exact_over_hybrid(benchmark::State& state, const Setting& s) {
   state.counters["counts"] = a.operations() / b.operations();
 }
 
+/// Inputs and outputs of 16 bits over those of 32; arithmetic is the same.
+template <Element E, class P>
+void narrow_over_float32(benchmark::State& state, const Setting& s,
+                         Status (*call)(const P&, Workspace, ThreadPool&, const Kernels&)) {
+  ThreadPool pool(s.threads);
+  Inputs& inputs = inputs_of(*s.shape);
+  NarrowInputs<E> elements(inputs);
+  const P wide = parameters_for<P>(inputs, Layout::head_major);
+  P narrow = wide;
+  elements.feed(narrow);
+  OneShot<P, decltype(call)> first(narrow, call, pool, *s.kernels), second(wide, call, pool, *s.kernels);
+  compare(
+      state, s.options, [&] { return first.run(); }, [&] { return second.run(); });
+}
+
 /// The same clip: one step() a chunk over one call.
 void recurrent_over_one_shot(benchmark::State& state, const Setting& s) {
   ThreadPool pool(s.threads);
@@ -127,6 +143,50 @@ void late_over_early(benchmark::State& state, const Setting& s) {
       state, s.options, [&] { return late.step(); }, [&] { return early.step(); });
   state.counters["state_bytes"] = static_cast<double>(late.state_bytes());
   state.counters["workspace_bytes"] = static_cast<double>(late.workspace_bytes());
+}
+
+/// fold() as it would be with one float an element, by the baseline's instructions: it neither reads nor
+/// writes lo.
+void plain_fold(const kernel::FoldTask& task) {
+  for (std::int64_t i = task.begin; i < task.end; ++i) {
+    float sum = task.hi_in == nullptr ? 0.0f : task.hi_in[i];
+    for (std::int64_t p = 0; p < task.num_parts; ++p) sum += task.parts[p * task.part_stride + i];
+    task.hi[i] = sum;
+  }
+}
+
+/// The kernels' fold() with a clock around it.
+struct TimedFold {
+  static inline void (*fold)(const kernel::FoldTask&) = nullptr;
+  static inline std::atomic<std::int64_t> nanoseconds = 0;  ///< of all threads
+
+  static void run(const kernel::FoldTask& task) {
+    const auto start = std::chrono::steady_clock::now();
+    fold(task);
+    nanoseconds += std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
+  }
+};
+
+/// What it costs that a state keeps its sums as pairs: a step() over one with plain float sums. fold_share:
+/// the adding up of a chunk's sums, all of it, as a share of the step; the cost cannot be more.
+void compensated_over_plain(benchmark::State& state, const Setting& s) {
+  ThreadPool pool(s.threads);
+  const HybridAttention clip = causal_clip(s, Layout::head_major);
+  Kernels timed = *s.kernels, plain = *s.kernels;
+  TimedFold::fold = s.kernels->fold;
+  timed.fold = &TimedFold::run;
+  plain.fold = &plain_fold;
+  Recurrence watched(clip, pool, timed), pairs(clip, pool, *s.kernels), floats(clip, pool, plain);
+  Status status;
+  seconds_of([&] { return watched.step(); }, status);
+  TimedFold::nanoseconds = 0;
+  double seconds = 0;
+  for (int run = 0; run < s.options.runs; ++run)
+    seconds += seconds_of([&] { return watched.step(); }, status);
+  if (!status.ok()) return state.SkipWithError(status.message());
+  compare(
+      state, s.options, [&] { return pairs.step(); }, [&] { return floats.step(); });
+  state.counters["fold_share"] = static_cast<double>(TimedFold::nanoseconds) * 1e-9 / (seconds * s.threads);
 }
 
 /// The shape of that name; a row that names none does not compile.
@@ -169,8 +229,22 @@ constexpr Row rows[] = {
        one_thread(state, s, [](auto&&... x) { return hybrid(x...); });
      }},
     {"exact_over_hybrid/clip", phone_2_heads, false, exact_over_hybrid},
+    {"bfloat16_over_float32/exact", chunk, false,
+     [](benchmark::State& state, const Setting& s) {
+       narrow_over_float32<bfloat16, SoftmaxAttention>(state, s, &softmax_attention<ThreadPool>);
+     }},
+    {"bfloat16_over_float32/hybrid", phone, false,
+     [](benchmark::State& state, const Setting& s) {
+       narrow_over_float32<bfloat16, HybridAttention>(state, s, &hybrid_attention<ThreadPool>);
+     }},
+    {"float16_over_float32/hybrid", phone, false,
+     [](benchmark::State& state, const Setting& s) {
+       narrow_over_float32<float16, HybridAttention>(state, s, &hybrid_attention<ThreadPool>);
+     }},
     {"recurrent_over_one_shot/clip", &long_clip, false, recurrent_over_one_shot},
     {"chunk_5000_over_chunk_10/step", thumbnail, false, late_over_early},
+    {"compensated_over_plain/step", phone, false, compensated_over_plain},
+    {"compensated_over_plain/step", thumbnail, false, compensated_over_plain},
 };
 
 void register_rows(const Options& options) {
