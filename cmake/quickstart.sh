@@ -105,7 +105,8 @@ run_all_tests() {
   if emulates_arm; then
     configure_and_build test-aarch64 -DCMAKE_TOOLCHAIN_FILE="$repository/cmake/toolchains/aarch64-linux-gnu.cmake" \
       "${options[@]}"
-    REHYAT_TEST_SEEDS=8 run_tests test-aarch64 scalar neon  # fewer random cases: emulation is slow
+    # fewer random cases and shorter videos: emulation is slow
+    REHYAT_TEST_SEEDS=8 REHYAT_TEST_CHUNKS=3000 run_tests test-aarch64 scalar neon
   fi
 }
 

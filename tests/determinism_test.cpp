@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "rehyat/thread_pool.hpp"
+#include "support/all_results.hpp"
 #include "support/clip_stream.hpp"
 #include "support/executors.hpp"
 #include "support/isas.hpp"
@@ -17,13 +18,16 @@
 namespace rehyat {
 namespace {
 
+using support::all_results;
 using support::bit_equal;
 using support::evaluate;
 using support::Features;
 using support::Geometry;
+using support::NamedResult;
 using support::OwnedState;
 using support::Random;
 using support::Shuffling;
+using support::streamed;
 using support::TestClip;
 using support::Wasteful;
 using support::Watching;
@@ -32,29 +36,8 @@ using support::Written;
 class DeterminismTest : public support::IsaTest {
  protected:
   template <class E>
-  Written streamed(const TestClip& clip, RecurrentSchedule schedule, E& executor) {
-    OwnedState state(clip.recurrent(schedule), executor.slots(), kernels());
-    return support::stream(clip, state, executor);
-  }
-
-  /// What every operator and both recurrences write, in a fixed order.
-  template <class E>
-  std::vector<Written> all_results(const TestClip& clip, E& executor) {
-    std::vector<Written> results;
-    clip.for_each_operator([&](const char*, const auto& parameters) {
-      results.push_back(evaluate(parameters, executor, kernels()));
-    });
-    for (const RecurrentSchedule schedule : {RecurrentSchedule::hybrid, RecurrentSchedule::linear}) {
-      results.push_back(streamed(clip, schedule, executor));
-    }
-    return results;
-  }
-
-  template <class E>
-  void expect_results(const std::vector<Written>& expected, const TestClip& clip, E& executor) {
-    const std::vector<Written> results = all_results(clip, executor);
-    for (std::size_t i = 0; i < results.size(); ++i)
-      EXPECT_TRUE(bit_equal(results[i], expected[i])) << "operator " << i;
+  void expect_results(const std::vector<NamedResult>& expected, const TestClip& clip, E& executor) {
+    support::expect_bit_equal(all_results(clip, executor, kernels()), expected);
   }
 
   /// A clip of which every operator makes at least 3 tasks for each of 7 workers.
@@ -82,7 +65,7 @@ TEST_P(DeterminismTest, NumberOfWorkers) {
   for (const Features features : {Features::polynomial, Features::given_separate}) {
     TestClip clip = busy_clip(random, features);
     clip.stabilizer = features == Features::polynomial ? Stabilizer::row_max : Stabilizer::none;
-    const std::vector<Written> expected = all_results(clip, serial_);
+    const std::vector<NamedResult> expected = all_results(clip, kernels());
     for (const int workers : {1, 2, 3, 7}) {
       SCOPED_TRACE(workers);
       ThreadPool pool(workers);
@@ -102,7 +85,7 @@ TEST_P(DeterminismTest, ThereAreAtLeastThreeTasksForEachOfSevenWorkers) {
   });
   for (const RecurrentSchedule schedule : {RecurrentSchedule::hybrid, RecurrentSchedule::linear}) {
     Watching watching(serial_);
-    streamed(clip, schedule, watching);
+    streamed(clip, schedule, watching, kernels());
     EXPECT_GE(watching.most_tasks, 3 * 7);
   }
 }
@@ -116,7 +99,7 @@ TEST_P(DeterminismTest, NumberOfWorkersWithManyKeysAndWideSums) {
   const TestClip clips[] = {TestClip(random, many_keys, Features::elu1),
                             TestClip(random, wide_sums, Features::given)};
   for (const TestClip& clip : clips) {
-    const std::vector<Written> expected = all_results(clip, serial_);
+    const std::vector<NamedResult> expected = all_results(clip, kernels());
     for (const int workers : {2, 7}) {
       ThreadPool pool(workers);
       expect_results(expected, clip, pool);
@@ -129,7 +112,7 @@ TEST_P(DeterminismTest, OrderAndSlotsOfTasks) {
     SCOPED_TRACE(support::replay(seed));
     Random random(seed);
     const TestClip clip = TestClip::random(random, Geometry::random(random));
-    const std::vector<Written> expected = all_results(clip, serial_);
+    const std::vector<NamedResult> expected = all_results(clip, kernels());
     Shuffling shuffling(seed);
     expect_results(expected, clip, shuffling);
     Wasteful wasteful;
@@ -172,6 +155,31 @@ TEST_P(DeterminismTest, AloneOrInABatch) {
       clip.for_each_operator([&](const char* name, const auto& parameters) {
         expect_same_alone(parameters, b, clip.tokens[static_cast<std::size_t>(b)], kernels(), name);
       });
+    }
+  }
+}
+
+/// The same for recurrences: a state of the batch, and one for each entry.
+TEST_P(DeterminismTest, StatesAloneOrInABatch) {
+  for (const std::uint64_t seed : support::seeds(20)) {
+    SCOPED_TRACE(support::replay(seed));
+    Random random(seed);
+    Geometry g = Geometry::random(random);
+    g.batch = 3;
+    const TestClip clip = TestClip::random(random, g);
+    for (const RecurrentSchedule schedule : {RecurrentSchedule::hybrid, RecurrentSchedule::linear}) {
+      const Written together = streamed(clip, schedule, serial_, kernels());
+      Written alone(g.batch, g.tokens(), g.heads(), g.value_dim);
+      support::ClipStream chunks(clip, alone);
+      RecurrentConfig config = clip.recurrent(schedule);
+      config.batch = 1;
+      for (std::int64_t b = 0; b < 3; ++b) {
+        OwnedState state(config, 1, kernels());
+        for (std::int64_t t = 0; t < chunks.chunks(); ++t)
+          ASSERT_TRUE(state.step(support::entry_of(chunks.chunk(t), b), serial_).ok());
+      }
+      alone.report = together.report;  // each step has its own
+      EXPECT_TRUE(bit_equal(alone, together));
     }
   }
 }

@@ -193,6 +193,8 @@ TEST_F(ErrorsTest, ScaleEpsilonAndFloor) {
   Spoiler<HybridAttention> p(clip_.hybrid(Direction::causal));
   p.refuse("scale is nan, expected a finite number", [](auto& x) { x.scale = nan; });
   p.refuse("scale is inf, expected a finite number", [](auto& x) { x.scale = inf; });
+  p.refuse("scale is 3e+38, expected one whose product with log2(e) is finite",
+           [](auto& x) { x.scale = 3e38f; });
   p.refuse("denominator_epsilon is -1, expected a finite number >= 0",
            [](auto& x) { x.denominator_epsilon = -1; });
   p.refuse("denominator_epsilon is nan, expected a finite number >= 0",

@@ -61,26 +61,6 @@ TEST_P(ExtremeTest, ScoresThatOverflowToMinusInfinity) {
   }
 }
 
-TEST_P(ExtremeTest, RowsWithoutAFiniteScoreAreNanBesideALinearBranch) {
-  Random random(5);
-  for (const Stabilizer stabilizer : {Stabilizer::row_max, Stabilizer::none}) {
-    TestClip clip(random, geometry, Features::given);
-    clip.stabilizer = stabilizer;
-    const std::int64_t rows = geometry.tokens() * geometry.heads();
-    for (float& x : clip.k) x = -1e30f;
-    for (std::int64_t i = 0; i < rows * geometry.dim; ++i)
-      clip.q[static_cast<std::size_t>(i)] = 1e30f;  // entry 0
-    for (const Direction direction : {Direction::causal, Direction::bidirectional}) {
-      HybridAttention p = clip.hybrid(direction);
-      p.q.batch = p.k.batch = p.v.batch = p.given.q.batch = p.given.k.batch = 1;
-      const Written w = evaluate(p, kernels());
-      for (const float x : w.out) ASSERT_TRUE(std::isnan(x));
-      EXPECT_EQ(w.report.nan_count, rows);
-      EXPECT_EQ(w.report.smallest, std::numeric_limits<float>::infinity());
-    }
-  }
-}
-
 /// Scores of 1e4 and -1e4, beside features that live, or are all zero.
 TEST_P(ExtremeTest, ExtremeLogitsAndDeadFeaturesStayFinite) {
   Random random(6);

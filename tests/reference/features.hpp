@@ -13,8 +13,8 @@ using Vector = Eigen::VectorXd;
 
 /// One head of an array as a [tokens, dim] matrix over the same memory.
 inline auto head_matrix(const Array<double>& array, Index head) {
-  return Eigen::Map<const Matrix, 0, Eigen::OuterStride<>>(array.values.data() + head * array.dim,
-                                                           array.tokens, array.dim,
+  const double* first = array.empty() ? nullptr : array.row(0, head);
+  return Eigen::Map<const Matrix, 0, Eigen::OuterStride<>>(first, array.tokens, array.dim,
                                                            Eigen::OuterStride<>(array.heads * array.dim));
 }
 

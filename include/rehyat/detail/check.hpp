@@ -124,6 +124,8 @@ inline Status check_normalisation(Stabilizer stabilizer, std::optional<float> sc
                          static_cast<double>(value), expected);
   };
   if (scale && !std::isfinite(*scale)) return error("scale", *scale, "a finite number");
+  if (scale && !std::isfinite(score_scale(scale, 1)))
+    return error("scale", *scale, "one whose product with log2(e) is finite");
   if (!(epsilon >= 0) || !std::isfinite(epsilon))
     return error("denominator_epsilon", epsilon, "a finite number >= 0");
   if (!(floor >= 0) || !std::isfinite(floor))

@@ -79,7 +79,8 @@ struct BatchVec {
     return {{xsimd::select(m, yes.b, no.b)}};
   }
   static REHYAT_INLINE bool any(Mask m) { return xsimd::any(m); }
-  friend REHYAT_INLINE bool any_nan(Vec<Arch> x) { return xsimd::any(x.b != x.b); }
+  // not any(x != x): xsimd 8.1 compares with x86's ordered "not equal", which is false for NaN
+  friend REHYAT_INLINE bool any_nan(Vec<Arch> x) { return !xsimd::all(x.b == x.b); }
 };
 
 #endif

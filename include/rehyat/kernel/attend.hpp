@@ -169,8 +169,9 @@ inline void join_linear(const AttendTask& task, const QueryBlock& b, const Atten
   const auto join = [&](float* softmax_row, const float* linear_row) {
     REHYAT_UNROLL for (int c = 0; c < C; ++c) {
       const int i = c * V::lanes;
-      const V scaled =
+      const V near_one =
           V::load(linear_row + i) * V::load(scales.linear_first + i) * V::load(scales.linear_second + i);
+      const V scaled = near_one * V::load(scales.linear_share + i);
       fma(V::load(softmax_row + i), V::load(scales.softmax + i), scaled).store(softmax_row + i);
     }
   };

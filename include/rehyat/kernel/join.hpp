@@ -29,9 +29,10 @@ inline float power_of_two(int n) {
 /// entry), in log 2.
 struct BranchScales {
   float softmax[query_block];
-  float linear_first[query_block];  ///< the linear factor in two parts: 2^149 for the smallest subnormal
-                                    ///< would overflow
+  float linear_first[query_block];  ///< 2^-exponent in two parts: 2^149 for the smallest subnormal would
+                                    ///< overflow
   float linear_second[query_block];
+  float linear_share[query_block];  ///< apart from them: their product could underflow
 };
 
 /// `largest[i]`: greatest finite magnitude among the linear numerators and the denominator of lane i, 0 if
@@ -56,8 +57,7 @@ inline void common_shift(BranchScales& scales, const float* row_max, const float
   for (int c = 0; c < C; ++c) {
     const int i = c * V::lanes;
     exp2_nonpositive(V::load(row_max + i) - V::load(shift + i)).store(scales.softmax + i);
-    (V::load(scales.linear_second + i) * exp2_nonpositive(V::load(excess + i)))
-        .store(scales.linear_second + i);
+    exp2_nonpositive(V::load(excess + i)).store(scales.linear_share + i);
   }
 }
 
