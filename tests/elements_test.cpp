@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -87,6 +88,24 @@ void check_conversion(int exponent_bits, int mantissa_bits) {
     ASSERT_EQ(T(below).bits, bits);
     ASSERT_EQ(T(above).bits, bits + 1);
   }
+}
+
+/// Every NaN stays one of its sign, whatever its payload: the rounding of a number would carry into infinity.
+template <class T>
+void check_payloads() {
+  for (const std::uint32_t bits :
+       {0x7F800001u, 0x7F800002u, 0x7F801000u, 0x7FBFFFFFu, 0x7FC00000u, 0x7FFFFFFFu}) {
+    for (const std::uint32_t sign : {0u, 0x80000000u}) {
+      const T element(std::bit_cast<float>(bits | sign));
+      EXPECT_TRUE(std::isnan(static_cast<float>(element))) << bits;
+      EXPECT_EQ(element.bits >> 15, sign >> 31) << bits;
+    }
+  }
+}
+
+TEST(ElementTest, NanPayloads) {
+  check_payloads<float16>();
+  check_payloads<bfloat16>();
 }
 
 TEST(ElementTest, Float16) { check_conversion<float16>(5, 10); }

@@ -118,6 +118,16 @@ TEST_F(RecurrentErrorsTest, SizesThatOverflow) {
   refuse_config(message(1), [](auto& c) { c.chunking.tokens_per_frame = huge / 8; });
 }
 
+/// The sums of a chunk, in the workspace, are more than a state that still has a size.
+TEST_F(RecurrentErrorsTest, WorkspacesThatOverflow) {
+  RecurrentConfig config = clip_.recurrent(RecurrentSchedule::hybrid);
+  config.batch = huge / 800;
+  config.heads = config.kv_heads = config.head_dim = config.value_dim = 1;
+  EXPECT_TRUE(RecurrentState::size_bytes(config).ok());
+  EXPECT_STREQ(RecurrentState::workspace_size(config, 3).status().message(),
+               "slots is 3, expected a workspace whose size does not overflow");
+}
+
 TEST_F(RecurrentErrorsTest, StateMemory) {
   const RecurrentConfig config = clip_.recurrent(RecurrentSchedule::hybrid);
   const std::size_t size = *RecurrentState::size_bytes(config);

@@ -40,6 +40,8 @@ std::vector<float> plain_numbers(Random& random, std::size_t count, std::int64_t
 
 /// A recurrence, and the chunk before which its state was saved.
 class Fixture {
+  Random random_{1};  // ahead of the clip, which is made with it
+
  public:
   Fixture(std::string fixture_name, const Geometry& geometry, Features features, RecurrentSchedule schedule)
       : name(std::move(fixture_name)), clip(random_, geometry, features), schedule_(schedule) {
@@ -116,7 +118,6 @@ class Fixture {
     return weights_.emplace_back(plain_numbers(plain, static_cast<std::size_t>(count), 32)).data();
   }
 
-  Random random_{1};
   RecurrentSchedule schedule_;
   std::vector<std::vector<float>> weights_;  // of which each keeps its place when this grows
 };

@@ -3,14 +3,18 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
-#include <deque>
-#include <memory>
-#include <string>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "support/clip_stream.hpp"
-#include "support/guard_pages.hpp"
+#include "support/executors.hpp"
+#include "support/guarded_clip.hpp"
+#include "support/guarded_kernels.hpp"
 #include "support/isas.hpp"
 #include "support/random.hpp"
 #include "support/test_clip.hpp"
@@ -19,13 +23,16 @@ namespace rehyat {
 namespace {
 
 using support::bit_equal;
+using support::ElementTypes;
 using support::evaluate;
 using support::Features;
 using support::Flush;
 using support::Geometry;
-using support::GuardedBuffer;
-using support::GuardedTensor;
-using support::Layout;
+using support::GuardedBytes;
+using support::GuardedInputs;
+using support::GuardedKernels;
+using support::GuardedOutputs;
+using support::GuardedWorkspace;
 using support::Random;
 using support::TestClip;
 using support::Written;
@@ -36,185 +43,105 @@ constexpr std::array<std::int64_t, 19> dims = {1,  2,  3,  4,  5,  6,  7,  8,  9
 constexpr std::array<std::int64_t, 20> token_counts = {1,  2,  3,  11, 12,  13,  23,  24,  25,  47,
                                                        48, 49, 63, 96, 127, 128, 129, 191, 192, 193};
 
-Flush any_flush(Random& random) { return random.pick({Flush::end, Flush::start}); }
-
-/// The inputs of a clip, each in memory of its own with gaps, read-only, flush against a page that ends the
-/// program.
-class GuardedInputs {
+/// A state in guarded memory. Chunks alternate between step and peek with commit.
+class GuardedState {
  public:
-  GuardedInputs(const TestClip& clip, Random& random) : random_(random) {
-    q_ = guard(clip.q_view(), clip.q);
-    k_ = guard(clip.k_view(), clip.k);
-    v_ = guard(clip.v_view(), clip.v);
-    const GivenFeatures given = clip.given();
-    given_ = {guard(given.q, clip.given_q), guard(given.k, clip.given_k),
-              guard(given.q_denominator, clip.given_q_denominator),
-              guard(given.k_denominator, clip.given_k_denominator)};
-    phi_q_ = guard(clip.phi_q, clip.geometry.dim);
-    phi_k_ = guard(clip.phi_k, clip.geometry.dim);
+  GuardedState(const RecurrentConfig& config, Flush flush)
+      : memory_(*RecurrentState::size_bytes(config), flush),
+        state_(*RecurrentState::create(config, memory_.workspace().data, memory_.workspace().size)) {}
+
+  template <class E>
+  Status advance(const RecurrentChunk& chunk, bool in_one_pass, Workspace workspace, E& executor,
+                 const Kernels& kernels) {
+    if (in_one_pass) return state_.step(chunk, workspace, executor, kernels);
+    REHYAT_RETURN_IF_ERROR(state_.peek(chunk, workspace, executor, kernels));
+    return state_.commit(chunk, workspace, executor, kernels);
   }
 
-  /// Operator parameters or a chunk, on these inputs.
-  template <class P>
-  void feed(P& parameters) const {
-    parameters.q = q_, parameters.k = k_, parameters.v = v_;
-    if constexpr (requires { parameters.given; }) parameters.given = given_;
-    feed_maps(parameters);
-  }
-  template <class P>
-  void feed_maps(P& parameters) const {
-    if constexpr (requires { parameters.phi_q; }) parameters.phi_q = phi_q_, parameters.phi_k = phi_k_;
-  }
+  RecurrentState* operator->() { return &state_; }
+  RecurrentState& operator*() { return state_; }
+  bool rest_untouched() const { return memory_.rest_untouched(); }
 
  private:
-  InputView guard(const InputView& view, const std::vector<float>& values) {
-    if (view.data == nullptr) return {};
-    GuardedTensor& tensor = tensors_.emplace_back(view.batch, view.tokens, view.heads, view.dim,
-                                                  Layout::random(random_), any_flush(random_));
-    tensor.assign(values);
-    tensor.make_read_only();
-    return tensor.view();
-  }
-
-  const float* guard(const float* values, std::int64_t count) {
-    if (values == nullptr) return nullptr;
-    GuardedBuffer& buffer = buffers_.emplace_back(count, any_flush(random_));
-    std::copy_n(values, count, buffer.data());
-    buffer.make_read_only();
-    return buffer.data();
-  }
-
-  FeatureMap guard(FeatureMap map, std::int64_t in_dim) {
-    for (int i = 0; i < map.num_layers; ++i) {
-      DenseLayer& layer = map.layers[i];
-      layer.weight = guard(layer.weight, map.heads * layer.out_dim * in_dim);
-      layer.bias = guard(layer.bias, map.heads * layer.out_dim);
-      in_dim = layer.out_dim;
-    }
-    return map;
-  }
-
-  Random& random_;
-  std::deque<GuardedTensor> tensors_;
-  std::deque<GuardedBuffer> buffers_;
-  InputView q_, k_, v_;
-  GivenFeatures given_;
-  FeatureMap phi_q_, phi_k_;
-};
-
-/// The outputs, in the same way but writable.
-class GuardedOutputs {
- public:
-  GuardedOutputs(const Geometry& g, Random& random)
-      : out_(g.batch, g.tokens(), g.heads(), g.value_dim, Layout::random(random), any_flush(random)),
-        row_max_(g.batch, g.tokens(), g.heads(), 1, Layout::random(random), any_flush(random)),
-        row_sum_(g.batch, g.tokens(), g.heads(), 1, Layout::random(random), any_flush(random)),
-        linear_denominator_(g.batch, g.tokens(), g.heads(), 1, Layout::random(random), any_flush(random)),
-        written_(g.batch, g.tokens(), g.heads(), g.value_dim) {
-    for (GuardedTensor* t : {&row_max_, &row_sum_, &linear_denominator_}) t->assign(written_.row_max);
-    out_.assign(written_.out);
-  }
-
-  template <class P>
-  void receive(P& parameters) {
-    parameters.out = out_.view();
-    parameters.statistics = {row_max_.view(), row_sum_.view(), linear_denominator_.view()};
-    parameters.report = &written_.report;
-  }
-
-  Written written() const {
-    Written w = written_;
-    w.out = out_.packed();
-    w.row_max = row_max_.packed(), w.row_sum = row_sum_.packed(),
-    w.linear_denominator = linear_denominator_.packed();
-    return w;
-  }
-  bool gaps_untouched() const {
-    return out_.gaps_untouched() && row_max_.gaps_untouched() && row_sum_.gaps_untouched() &&
-           linear_denominator_.gaps_untouched();
-  }
-
- private:
-  GuardedTensor out_, row_max_, row_sum_, linear_denominator_;
-  Written written_;
-};
-
-/// Exactly `bytes` (a multiple of 4) between guard pages.
-class GuardedBytes {
- public:
-  GuardedBytes(std::size_t bytes, Flush flush)
-      : buffer_(static_cast<std::int64_t>(bytes / 4), flush), bytes_(bytes) {
-    EXPECT_EQ(bytes % 4, 0u);
-  }
-  Workspace workspace() { return {buffer_.data(), bytes_}; }
-  bool rest_untouched() const {
-    return buffer_.canaries_left_outside([](std::size_t) { return true; });
-  }
-
- private:
-  GuardedBuffer buffer_;
-  std::size_t bytes_;
+  GuardedBytes memory_;
+  RecurrentState state_;
 };
 
 class ViewsTest : public support::IsaTest {
  protected:
-  template <class P>
-  void expect_same_guarded(const GuardedInputs& inputs, const Geometry& g, P parameters, Random& random) {
-    const Written expected = evaluate(parameters, kernels());
-    GuardedOutputs outputs(g, random);
-    inputs.feed(parameters);
+  /// `feed` puts the parameters' inputs into guarded memory.
+  template <class P, class Feed>
+  void expect_same_guarded(Feed feed, P parameters, ElementType out_type, Random& random, Flush flush) {
+    Written expected = evaluate(parameters, kernels());
+    expected.out = support::rounded(expected.out, out_type);
+    feed(parameters);
+    GuardedOutputs outputs(parameters.q.batch, parameters.q.tokens, parameters.q.heads, parameters.v.dim,
+                           out_type, random, flush);
     outputs.receive(parameters);
-    SerialExecutor serial;
-    GuardedBytes workspace(*workspace_size(parameters, 1, kernels()), any_flush(random));
-    const Status status = support::call(parameters, workspace.workspace(), serial, kernels());
+    support::Shuffling executor(static_cast<std::uint64_t>(random.integer(0, 1000)));
+    const GuardedKernels guarded(kernels(), flush);
+    GuardedWorkspace workspace(*workspace_size(parameters, executor.slots(), kernels()), flush);
+    const Status status = support::call(parameters, workspace.get(), executor, guarded.table());
     ASSERT_TRUE(status.ok()) << status.message();
     EXPECT_TRUE(bit_equal(outputs.written(), expected));
     EXPECT_TRUE(outputs.gaps_untouched());
     EXPECT_TRUE(workspace.rest_untouched());
   }
 
-  void expect_same_guarded_stream(const GuardedInputs& inputs, const TestClip& clip,
-                                  RecurrentSchedule schedule, Random& random) {
+  /// Every chunk in a copy of the state that saw the one before.
+  void expect_same_guarded_stream(GuardedInputs& inputs, const TestClip& clip, RecurrentSchedule schedule,
+                                  const ElementTypes& types, Random& random, Flush flush) {
     const Geometry& g = clip.geometry;
     RecurrentConfig config = clip.recurrent(schedule);
     support::OwnedState plain(config, 1, kernels());
     SerialExecutor serial;
-    const Written expected = support::stream(clip, plain, serial);
+    Written expected = support::stream(clip, plain, serial);
+    expected.out = support::rounded(expected.out, types.out);
 
     inputs.feed_maps(config);
-    GuardedOutputs outputs(g, random);
-    GuardedBytes memory(*RecurrentState::size_bytes(config), any_flush(random));
-    GuardedBytes workspace(*RecurrentState::workspace_size(config, 1, kernels()), any_flush(random));
-    Result<RecurrentState> state =
-        RecurrentState::create(config, memory.workspace().data, memory.workspace().size);
-    ASSERT_TRUE(state.ok()) << state.status().message();
+    config.tail_type = types.tail();
+    GuardedOutputs outputs(g.batch, g.tokens(), g.heads(), g.value_dim, types.out, random, flush);
+    GuardedState states[2] = {{config, flush}, {config, flush}};
+    GuardedWorkspace workspace(*RecurrentState::workspace_size(config, 1, kernels()), flush);
+    const GuardedKernels guarded(kernels(), flush);
     RecurrentChunk whole;
     inputs.feed(whole);
     outputs.receive(whole);
     DenominatorReport total;
     support::ClipStream chunks(clip, whole);
     for (std::int64_t t = 0; t < chunks.chunks(); ++t) {
-      const Status status = state->step(chunks.chunk(t), workspace.workspace(), serial, kernels());
+      GuardedState &state = states[t % 2], &next = states[(t + 1) % 2];
+      RecurrentChunk chunk = chunks.chunk(t);
+      chunk.frames = inputs.guard_counts(chunk.frames);
+      const Status status = state.advance(chunk, random.coin(), workspace.get(), serial, guarded.table());
       ASSERT_TRUE(status.ok()) << status.message();
       support::merge(total, *whole.report);
+      ASSERT_TRUE(next->copy_from(*state).ok());
+      state->reset();
     }
     Written written = outputs.written();
     written.report = total;
     EXPECT_TRUE(bit_equal(written, expected));
     EXPECT_TRUE(outputs.gaps_untouched());
     EXPECT_TRUE(workspace.rest_untouched());
-    EXPECT_TRUE(memory.rest_untouched());
+    for (const GuardedState& state : states) EXPECT_TRUE(state.rest_untouched());
   }
 
-  void expect_same(const TestClip& clip, Random& random) {
-    const GuardedInputs inputs(clip, random);
-    clip.for_each_operator([&](const char* name, const auto& parameters) {
-      SCOPED_TRACE(name);
-      expect_same_guarded(inputs, clip.geometry, parameters, random);
-    });
-    for (const RecurrentSchedule schedule : {RecurrentSchedule::hybrid, RecurrentSchedule::linear}) {
-      SCOPED_TRACE(schedule == RecurrentSchedule::hybrid ? "recurrent hybrid" : "recurrent linear");
-      expect_same_guarded_stream(inputs, clip, schedule, random);
+  /// All operators, with every buffer's end at a page, then with every buffer's start at one.
+  void expect_same(TestClip clip, Random& random) {
+    const ElementTypes types = random.coin() ? ElementTypes{} : ElementTypes::random(random);
+    types.round(clip);
+    for (const Flush flush : {Flush::end, Flush::start}) {
+      SCOPED_TRACE(flush == Flush::end ? "page behind the end" : "page before the start");
+      GuardedInputs inputs(clip, types, random, flush, random.coin());
+      clip.for_each_operator([&](const char* name, const auto& parameters) {
+        SCOPED_TRACE(name);
+        expect_same_guarded([&](auto& p) { inputs.feed(p); }, parameters, types.out, random, flush);
+      });
+      for (const RecurrentSchedule schedule : {RecurrentSchedule::hybrid, RecurrentSchedule::linear}) {
+        SCOPED_TRACE(schedule == RecurrentSchedule::hybrid ? "recurrent hybrid" : "recurrent linear");
+        expect_same_guarded_stream(inputs, clip, schedule, types, random, flush);
+      }
     }
   }
 };
@@ -232,7 +159,6 @@ TEST_P(ViewsTest, NothingOutsideIsReadOrWritten) {
                             .chunk_frames = random.integer(1, 2),
                             .overlap_frames = random.integer(0, 2),
                             .kv_heads = random.integer(1, 2),
-
                             .heads_per_kv = random.integer(1, tokens > 100 ? 1 : 2),
                             .dim = dims[i % dims.size()],
                             .value_dim = dims[(i / 4 + 7 * i) % dims.size()],
@@ -253,13 +179,64 @@ TEST_P(ViewsTest, WideHeads) {
   }
 }
 
+/// Each kind of features, with one token a frame: one query and one key in the first chunk.
+TEST_P(ViewsTest, OneTokenAFrame) {
+  Random random(3);
+  for (const Features features : {Features::elu1, Features::polynomial, Features::polynomial, Features::given,
+                                  Features::given_separate}) {
+    for (const std::int64_t dim : {1, 5, 17}) {
+      SCOPED_TRACE(dim);
+      expect_same(TestClip(random,
+                           {.frames = 3,
+                            .tokens_per_frame = 1,
+                            .chunk_frames = 1,
+                            .overlap_frames = random.integer(0, 1),
+                            .dim = dim,
+                            .value_dim = 18 - dim,
+                            .given_dim = dim},
+                           features),
+                  random);
+    }
+  }
+}
+
+/// Queries and keys of different numbers, one of each among them.
+TEST_P(ViewsTest, SoftmaxWithOtherKeyCount) {
+  Random random(4);
+  for (const std::int64_t queries : {1, 3, 49}) {
+    for (const std::int64_t keys : {1, 2, 127, 129}) {
+      SCOPED_TRACE(testing::Message() << queries << " queries, " << keys << " keys");
+      const Geometry geometry{
+          .batch = 2, .frames = 1, .dim = random.integer(1, 40), .value_dim = random.integer(1, 40)};
+      Geometry of_queries = geometry, of_keys = geometry;
+      of_queries.tokens_per_frame = queries, of_keys.tokens_per_frame = keys;
+      const TestClip q(random, of_queries, Features::elu1), kv(random, of_keys, Features::elu1);
+      const std::int64_t query_tokens[] = {random.integer(0, queries), queries},
+                         key_tokens[] = {random.integer(1, keys), keys};
+      const SoftmaxAttention cross{.q = q.q_view(),
+                                   .k = kv.k_view(),
+                                   .v = kv.v_view(),
+                                   .query_tokens = query_tokens,
+                                   .key_tokens = key_tokens};
+      for (const Flush flush : {Flush::end, Flush::start}) {
+        GuardedInputs inputs(kv, {}, random, flush, false);
+        const auto feed = [&](SoftmaxAttention& p) {
+          inputs.feed(p);
+          p.q = inputs.guard(q.q_view(), q.q, ElementType::float32);
+        };
+        expect_same_guarded(feed, cross, ElementType::float32, random, flush);
+      }
+    }
+  }
+}
+
 TEST_P(ViewsTest, NoTokensAndNoFrames) {
   Random random(2);
+  TestClip none_valid(random, {.batch = 2, .dim = 3, .value_dim = 5}, Features::polynomial);
+  none_valid.frames = {0, 0}, none_valid.tokens = {0, 0};
+  expect_same(std::move(none_valid), random);
   TestClip clip(random, {.batch = 2, .dim = 3, .value_dim = 5}, Features::polynomial);
-  clip.frames = {0, 0}, clip.tokens = {0, 0};
-  expect_same(clip, random);
   clip.geometry.frames = 0;
-  clip.frames = {}, clip.tokens = {};
   clip.for_each_operator([&](const char* name, const auto& parameters) {
     SCOPED_TRACE(name);
     EXPECT_EQ(evaluate(parameters, kernels()).report.smallest, std::numeric_limits<float>::infinity());
@@ -267,6 +244,30 @@ TEST_P(ViewsTest, NoTokensAndNoFrames) {
 }
 
 REHYAT_TEST_ALL_ISAS(ViewsTest);
+
+TEST(PackedViewsTest, PackingStaysInside) {
+  Random random(5);
+  for (const Flush flush : {Flush::end, Flush::start}) {
+    for (const std::int64_t feature_dim : {1, 7, 8, 9, 34}) {
+      SCOPED_TRACE(feature_dim);
+      const support::RandomFeatureMap source(random, 2, 5,
+                                             {.hidden_dim = 3, .feature_dim = feature_dim, .degree = 1});
+      const std::size_t size = *packed_weights_size(source.map(), 5);
+      const TestClip no_clip(random, {}, Features::elu1);
+      GuardedInputs inputs(no_clip, {}, random, flush, false);
+      GuardedWorkspace memory(size, flush);
+      std::vector<char> plain(size);
+      const Result<FeatureMap> packed = pack_weights(inputs.guard(source.map(), 5, false), 5, memory.get());
+      ASSERT_TRUE(packed.ok()) << packed.status().message();
+      EXPECT_TRUE(memory.rest_untouched());
+      const Result<FeatureMap> expected = pack_weights(source.map(), 5, {plain.data(), size});
+      const DenseLayer &last = packed->layers[1], &expected_last = expected->layers[1];
+      EXPECT_TRUE(
+          std::equal(last.weight, last.weight + 2 * round_up(feature_dim, 8) * 3, expected_last.weight));
+      EXPECT_TRUE(std::equal(last.bias, last.bias + 2 * feature_dim, expected_last.bias));
+    }
+  }
+}
 
 }  // namespace
 }  // namespace rehyat

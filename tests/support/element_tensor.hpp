@@ -1,8 +1,8 @@
 #pragma once
 // Tensors of any element type.
 
-#include <cstdint>
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -25,6 +25,24 @@ inline float rounded(float x, ElementType type) {
 inline std::vector<float> rounded(std::vector<float> values, ElementType type) {
   for (float& x : values) x = rounded(x, type);
   return values;
+}
+
+/// Writes a float as an element of any alignment, rounded to nearest even.
+inline void store_element(void* at, ElementType type, float x) {
+  if (type == ElementType::float32) return static_cast<void>(std::memcpy(at, &x, sizeof x));
+  const std::uint16_t bits = type == ElementType::bfloat16 ? bfloat16(x).bits : float16(x).bits;
+  std::memcpy(at, &bits, sizeof bits);
+}
+
+inline float load_element(const void* at, ElementType type) {
+  if (type == ElementType::float32) {
+    float x;
+    std::memcpy(&x, at, sizeof x);
+    return x;
+  }
+  std::uint16_t bits;
+  std::memcpy(&bits, at, sizeof bits);
+  return type == ElementType::bfloat16 ? bfloat16_to_float(bits) : half_to_float(bits);
 }
 
 /// A tensor of a shape [batch, token, head, dim] with gaps between the rows, which hold NaN.
@@ -88,26 +106,8 @@ class ElementTensor {
     }
   }
 
-  void put(std::int64_t i, float x) {
-    if (type_ == ElementType::float32) return store(i, x);
-    store(i, type_ == ElementType::bfloat16 ? bfloat16(x).bits : float16(x).bits);
-  }
-  template <class T>
-  void store(std::int64_t i, T x) {
-    std::memcpy(bytes_.data() + i * static_cast<std::int64_t>(sizeof x), &x, sizeof x);
-  }
-
-  float get(std::int64_t i) const {
-    if (type_ == ElementType::float32) return load<float>(i);
-    const auto bits = load<std::uint16_t>(i);
-    return type_ == ElementType::bfloat16 ? bfloat16_to_float(bits) : half_to_float(bits);
-  }
-  template <class T>
-  T load(std::int64_t i) const {
-    T x;
-    std::memcpy(&x, bytes_.data() + i * static_cast<std::int64_t>(sizeof x), sizeof x);
-    return x;
-  }
+  void put(std::int64_t i, float x) { store_element(bytes_.data() + i * element_size(type_), type_, x); }
+  float get(std::int64_t i) const { return load_element(bytes_.data() + i * element_size(type_), type_); }
 
   InputView shape_;
   std::int64_t elements_;

@@ -11,9 +11,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <span>
 #include <vector>
 
+#include "element_tensor.hpp"
 #include "random.hpp"
 #include "rehyat/tensor_view.hpp"
 
@@ -25,13 +25,15 @@ enum class Flush { end, start };
 /// A signalling NaN that arithmetic would turn into a quiet one.
 inline constexpr std::uint32_t canary_bits = 0x7fa5c3e1;
 
-/// `count` floats between inaccessible pages. All accessible bytes start as canaries.
+/// `count` elements of `element_size` bytes (2 or a multiple) between inaccessible pages. All accessible
+/// bytes start as canaries.
 class GuardedBuffer {
  public:
-  explicit GuardedBuffer(std::int64_t count, Flush flush = Flush::end)
-      : count_(static_cast<std::size_t>(count)) {
-    const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    accessible_ = std::max(page, (count_ * sizeof(float) + page - 1) / page * page);
+  explicit GuardedBuffer(std::int64_t count, Flush flush = Flush::end,
+                         std::size_t element_size = sizeof(float))
+      : count_(static_cast<std::size_t>(count)), element_size_(element_size) {
+    const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE)), bytes = count_ * element_size;
+    accessible_ = std::max(page, (bytes + page - 1) / page * page);
     mapped_ = accessible_ + 2 * page;
     void* map = mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED ||
@@ -40,38 +42,45 @@ class GuardedBuffer {
       std::abort();
     }
     map_ = static_cast<char*>(map);
-    words_ = {reinterpret_cast<std::uint32_t*>(map_ + page), accessible_ / sizeof(std::uint32_t)};
-    std::fill(words_.begin(), words_.end(), canary_bits);
-    first_word_ = flush == Flush::end ? words_.size() - count_ : 0;
+    std::uint32_t* words = reinterpret_cast<std::uint32_t*>(map_ + page);
+    std::fill(words, words + accessible_ / sizeof(std::uint32_t), canary_bits);
+    start_ = flush == Flush::end ? map_ + page + accessible_ - bytes : map_ + page;
   }
   ~GuardedBuffer() { munmap(map_, mapped_); }
   GuardedBuffer(const GuardedBuffer&) = delete;
   GuardedBuffer& operator=(const GuardedBuffer&) = delete;
 
-  float* data() { return reinterpret_cast<float*>(words_.data() + first_word_); }
-  const float* data() const { return reinterpret_cast<const float*>(words_.data() + first_word_); }
+  void* start() { return start_; }
+  const void* start() const { return start_; }
+  /// The same, for floats.
+  float* data() { return reinterpret_cast<float*>(start_); }
+  const float* data() const { return reinterpret_cast<const float*>(start_); }
   std::size_t size() const { return count_; }
 
   /// From now on a write ends the program.
-  void make_read_only() { mprotect(words_.data(), accessible_, PROT_READ); }
+  void make_read_only() { mprotect(accessible(), accessible_, PROT_READ); }
 
   /// True if every canary is left outside the elements that `in_use(index)` names.
   template <class F>
   bool canaries_left_outside(F in_use) const {
-    for (std::size_t w = 0; w < words_.size(); ++w) {
-      const bool inside = w >= first_word_ && w < first_word_ + count_ && in_use(w - first_word_);
-      if (!inside && words_[w] != canary_bits) return false;
+    constexpr std::uint16_t canary[2] = {canary_bits & 0xffff, canary_bits >> 16};  // little-endian
+    const std::uint16_t* halves = reinterpret_cast<const std::uint16_t*>(accessible());
+    const std::size_t first = static_cast<std::size_t>(start_ - accessible()) / 2, width = element_size_ / 2;
+    for (std::size_t i = 0; i < accessible_ / 2; ++i) {
+      const bool inside = i >= first && i < first + count_ * width && in_use((i - first) / width);
+      if (!inside && halves[i] != canary[i % 2]) return false;
     }
     return true;
   }
 
  private:
-  std::size_t count_;
+  char* accessible() const { return map_ + (mapped_ - accessible_) / 2; }
+
+  std::size_t count_, element_size_;
   std::size_t accessible_ = 0;
   std::size_t mapped_ = 0;
   char* map_ = nullptr;
-  std::span<std::uint32_t> words_;
-  std::size_t first_word_ = 0;
+  char* start_ = nullptr;
 };
 
 /// How rows lie in memory: the order of the outer dimensions, and unused elements between neighbours.
@@ -94,9 +103,12 @@ struct Layout {
 class GuardedTensor {
  public:
   GuardedTensor(std::int64_t batch, std::int64_t tokens, std::int64_t heads, std::int64_t dim,
-                const Layout& layout = {}, Flush flush = Flush::end)
-      : strides_(strided(batch, tokens, heads, dim, layout)), buffer_(extent(strides_), flush) {}
+                const Layout& layout = {}, Flush flush = Flush::end, ElementType type = ElementType::float32)
+      : strides_(strided(batch, tokens, heads, dim, layout)),
+        type_(type),
+        buffer_(extent(strides_), flush, static_cast<std::size_t>(element_size(type))) {}
 
+  /// Of floats.
   TensorView<float> view() {
     TensorView<float> v = strides_;
     v.data = buffer_.data();
@@ -104,13 +116,15 @@ class GuardedTensor {
   }
   TensorView<const float> const_view() { return view(); }
 
-  /// Copies packed [batch, token, head, dim] values in.
+  /// Of elements of any type.
+  InputView input() { return typed<InputView>(const_view()); }
+  OutputView output() { return typed<OutputView>(view()); }
+
+  /// Copies packed [batch, token, head, dim] values in, rounded to the type.
   void assign(const std::vector<float>& packed) {
-    const TensorView<float> v = view();
     const float* source = packed.data();
     for_each_row([&](std::int64_t offset) {
-      std::copy_n(source, v.dim, v.data + offset);
-      source += v.dim;
+      for (std::int64_t d = 0; d < strides_.dim; ++d) store_element(address(offset + d), type_, *source++);
     });
   }
 
@@ -118,7 +132,8 @@ class GuardedTensor {
   std::vector<float> packed() const {
     std::vector<float> values;
     for_each_row([&](std::int64_t offset) {
-      values.insert(values.end(), buffer_.data() + offset, buffer_.data() + offset + strides_.dim);
+      for (std::int64_t d = 0; d < strides_.dim; ++d)
+        values.push_back(load_element(address(offset + d), type_));
     });
     return values;
   }
@@ -168,7 +183,19 @@ class GuardedTensor {
     }
   }
 
+  template <class View, class T>
+  View typed(const TensorView<T>& floats) const {
+    View view = floats;
+    view.type = type_;
+    return view;
+  }
+
+  char* address(std::int64_t element) const {
+    return static_cast<char*>(const_cast<void*>(buffer_.start())) + element * element_size(type_);
+  }
+
   TensorView<float> strides_;  ///< without data
+  ElementType type_;
   GuardedBuffer buffer_;
 };
 
