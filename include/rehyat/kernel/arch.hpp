@@ -233,7 +233,9 @@ struct Vec<Scalar> {
   }
   friend REHYAT_INLINE Vec fraction(Vec x, Vec whole) { return x - whole; }
   friend REHYAT_INLINE Vec scale(Vec x, Vec n) {
-    if (n.b != n.b) return n;
+    // NaN, or a row that has one: its maximum need not be its largest score, and its output is NaN whatever
+    // this gives; only a conversion that does not fit must not be made
+    if (!(n.b >= -127.0f && n.b <= 127.0f)) return n;
     const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<std::int32_t>(n.b) + 127) << 23;
     float power;
     __builtin_memcpy(&power, &bits, sizeof power);
