@@ -102,6 +102,21 @@ TEST_P(CornersTest, InfiniteKeyAtTheEndOfAView) {
   }
 }
 
+/// Nobody reads what the last chunk would leave, and its increment may end behind the clip.
+TEST_P(CornersTest, AShortLastChunkIsNotAbsorbed) {
+  Random random(8);
+  for (const std::int64_t frames : {1, 3}) {
+    const TestClip clip(random, {.frames = frames, .tokens_per_frame = 40, .overlap_frames = 0, .dim = 4},
+                        Features::elu1);
+    HybridAttention p = clip.hybrid(Direction::causal);
+    const Written expected = evaluate(p, kernels());
+    GuardedTensor k(1, p.k.tokens, 1, p.k.dim), v(1, p.v.tokens, 1, p.v.dim);
+    k.assign(clip.k), v.assign(clip.v);
+    p.k = k.input(), p.v = v.input();
+    EXPECT_TRUE(bit_equal(evaluate(p, kernels()), expected));
+  }
+}
+
 /// relu(-inf) is 0 and leaves no trace by itself, be it the only feature or the last of many.
 TEST_P(CornersTest, ReluHidesNoInfinity) {
   Random random(6);

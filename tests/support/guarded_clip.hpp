@@ -10,34 +10,12 @@
 #include <span>
 #include <vector>
 
-#include "element_tensor.hpp"
 #include "guard_pages.hpp"
 #include "rehyat/packed_weights.hpp"
 #include "test_clip.hpp"
+#include "typed_clip.hpp"
 
 namespace rehyat::support {
-
-/// How the tensors of a clip are stored.
-struct ElementTypes {
-  ElementType q = ElementType::float32, k = q, v = q, given = q, out = q;
-
-  static ElementTypes random(Random& r) {
-    const auto pick = [&] { return random_element(r); };
-    return {.q = pick(), .k = pick(), .v = pick(), .given = pick(), .out = pick()};
-  }
-
-  /// A type for the tail that loses nothing.
-  ElementType tail() const { return k == v ? k : ElementType::float32; }
-
-  /// Leaves of the clip's values what the types hold.
-  void round(TestClip& clip) const {
-    clip.q = rounded(clip.q, q), clip.k = rounded(clip.k, k), clip.v = rounded(clip.v, v);
-    for (auto* features :
-         {&clip.given_q, &clip.given_k, &clip.given_q_denominator, &clip.given_k_denominator}) {
-      *features = rounded(*features, given);
-    }
-  }
-};
 
 /// The inputs of a clip with gaps, read-only, all flush against the page on one side.
 class GuardedInputs {

@@ -22,6 +22,7 @@
 #include "support/clip_stream.hpp"
 #include "support/executors.hpp"
 #include "support/test_clip.hpp"
+#include "support/typed_clip.hpp"
 
 namespace rehyat {
 namespace {
@@ -88,8 +89,10 @@ struct Results {
 
 class Run {
  public:
-  Run(const TestClip& clip, const Kernels& kernels, Fill fill)
+  Run(const TestClip& clip, const support::ElementTypes& types, const Kernels& kernels, Fill fill)
       : clip_(clip),
+        types_(types),
+        inputs_(clip, types),
         kernels_(kernels),
         fill_(fill),
         packed_memory_q_(packed_size(clip.phi_q), fill),
@@ -122,6 +125,7 @@ class Run {
   template <class P>
   void one_shot(P& p) {
     if constexpr (requires { p.phi_q; }) p.phi_q = phi_q_, p.phi_k = phi_k_;
+    inputs_.feed(p);
     fresh().receive(p);
     Memory workspace(*workspace_size(p, executor_.slots(), kernels_), fill_);
     require(support::call(p, workspace.workspace(), executor_, kernels_));
@@ -145,12 +149,16 @@ class Run {
   void stream(RecurrentSchedule schedule) {
     RecurrentConfig config = clip_.recurrent(schedule);
     config.phi_q = phi_q_, config.phi_k = phi_k_;
+    config.tail_type = types_.tail();
     const std::size_t size = *RecurrentState::size_bytes(config);
     Memory memory[2] = {{size, fill_}, {size, fill_}};
     RecurrentState states[2] = {create(config, memory[0]), create(config, memory[1])};
     Memory bytes(*RecurrentState::workspace_size(config, executor_.slots(), kernels_), fill_);
     const Workspace workspace = bytes.workspace();
-    support::ClipStream chunks(clip_, fresh());
+    RecurrentChunk whole;
+    inputs_.feed(whole);
+    fresh().receive(whole);
+    support::ClipStream chunks(clip_, whole);
     for (std::int64_t t = 0; t < chunks.chunks(); ++t) {
       RecurrentState &state = states[t % 2], &next = states[(t + 1) % 2];
       const RecurrentChunk chunk = chunks.chunk(t);
@@ -167,6 +175,8 @@ class Run {
   }
 
   const TestClip& clip_;
+  const support::ElementTypes types_;
+  const support::TypedInputs inputs_;
   const Kernels& kernels_;
   const Fill fill_;
   support::Shuffling executor_{1};
@@ -203,10 +213,12 @@ bool parse(std::span<char*> arguments, Options& options) {
 /// False, and a line, if any result depends on what memory held before.
 bool independent(const char* name, std::uint64_t seed, const TestClip& clip, const Kernels& kernels,
                  const Options& options) {
-  const Results expected = Run(clip, kernels, zeros).all();
-  if (options.undefined) return Run(clip, kernels, undefined).all() == expected;
+  Random random(seed);
+  const auto types = support::ElementTypes::random(random);
+  const Results expected = Run(clip, types, kernels, zeros).all();
+  if (options.undefined) return Run(clip, types, kernels, undefined).all() == expected;
   for (const Fill fill : wrong_values) {
-    if (Run(clip, kernels, fill).all() == expected) continue;
+    if (Run(clip, types, kernels, fill).all() == expected) continue;
     std::printf("%s clip %llu on %s depends on what memory held before (%08x)\n", name,
                 static_cast<unsigned long long>(seed), isa_name(kernels.isa), *fill);
     return false;
