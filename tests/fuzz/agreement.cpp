@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
 #include <limits>
 #include <utility>
 #include <vector>
 
+#include "moved_case.hpp"
 #include "reference/plain_float.hpp"
 #include "reference/reference.hpp"
 #include "support/random.hpp"
@@ -23,7 +23,7 @@ using reference::KeySets;
 using reference::Output;
 
 constexpr double largest_input = 1e4, least_linear = 1e-12, largest_linear = 1e20;
-constexpr double floor_of_error = 4e-6, least_movement = 0x1p-21, ill_conditioned = 0.1;
+constexpr double floor_of_error = 4e-6, ill_conditioned = 0.1;
 constexpr int draws = 12;
 
 bool has_nonfinite(const Array<double>& a, Index token, Index head) {
@@ -77,46 +77,6 @@ double largest_finite(const Case& c) {
   }
   return largest;
 }
-
-/// A case whose every number is off by a little, with the weights that it owns.
-class Moved {
- public:
-  Moved(const Case& c, support::Random& random) : random_(random), case_(c) {
-    reference::Inputs& in = case_.inputs;
-    for (auto* a :
-         {&in.q, &in.k, &in.v, &in.given_q, &in.given_k, &in.given_q_denominator, &in.given_k_denominator}) {
-      for (double& x : a->values) x = move(x);
-    }
-    move_weights(case_.model.phi_q, in.q.dim);
-    move_weights(case_.model.phi_k, in.q.dim);
-  }
-  const Case& get() const { return case_; }
-
- private:
-  double move(double x) {
-    const double by = random_.uniform(least_movement, 2 * least_movement);
-    return x * (random_.coin() ? 1 + by : 1 - by);
-  }
-  const float* moved(const float* values, Index count) {
-    if (values == nullptr) return nullptr;
-    std::vector<float>& copy = weights_.emplace_back(values, values + count);
-    for (float& x : copy) x = static_cast<float>(move(static_cast<double>(x)));
-    return copy.data();
-  }
-  void move_weights(FeatureMap& map, Index in_dim) {
-    if (map.kind != FeatureMap::Kind::polynomial) return;
-    for (int i = 0; i < map.num_layers; ++i) {
-      DenseLayer& layer = map.layers[i];
-      layer.weight = moved(layer.weight, map.heads * layer.out_dim * in_dim);
-      layer.bias = moved(layer.bias, map.heads * layer.out_dim);
-      in_dim = layer.out_dim;
-    }
-  }
-
-  support::Random& random_;
-  Case case_;
-  std::deque<std::vector<float>> weights_;
-};
 
 /// Compares a batch entry's rows with the reference.
 class Comparison {
@@ -187,55 +147,69 @@ class Comparison {
     const double error = difference(actual, exact, i, h, field);
     double allowed = 2 * difference(plain, exact, i, h, field) + floor_of_error * scale;
     if (error <= allowed) return;  // nearly always, so what costs time is left to the rest
-    double moved = floor_of_error * size_of_terms(i, h, field);
+    const Terms terms = terms_of(i, h, field);
+    double moved = floor_of_error * terms.size;
     for (const Output& m : moved_outputs()) moved = std::max(moved, difference(m.*field, exact, i, h, field));
-    allowed += moved;
+    allowed += moved + terms.underflow;
     EXPECT_TRUE(error <= allowed || !(moved <= ill_conditioned * scale))
         << name << " of token " << i << ", head " << h << " is off by " << error << " (largest magnitude "
         << scale << "), allowed " << allowed;
   }
 
-  /// What would be in the place of an output or a linear denominator if no two of its terms cancelled.
-  double size_of_terms(Index i, Index h, Array<double> Output::*field) const {
-    const bool of_y = field == &Output::y;
-    if (!of_y && field != &Output::linear_denominator) return 0;
+  /// What is known of an output or a linear denominator besides its value.
+  struct Terms {
+    double size = 0;       ///< what would be in its place if no two of its terms cancelled
+    double underflow = 0;  ///< what goes missing where features, weights or products below 2^-126 count as 0
+  };
+
+  Terms terms_of(Index i, Index h, Array<double> Output::*field) const {
     const reference::Inputs& in = case_.inputs;
-    const reference::AllFeatures phi(in, case_.model);
     const Index g = h / (in.q.heads / in.k.heads);
     const KeySets& sets = *std::find_if(case_.chunks.begin(), case_.chunks.end(), [&](const KeySets& s) {
       return std::binary_search(s.queries.begin(), s.queries.end(), i);
     });
-    const auto product = [&](const Array<double>& q, const Array<double>& k, Index key) {
-      return reference::head_matrix(q, h).row(i).cwiseAbs().dot(
-          reference::head_matrix(k, g).row(key).cwiseAbs());
-    };
-    const auto size_of_value = [&](Index key) {
-      double largest = 0;
-      for (Index d = 0; d < in.v.dim; ++d) {
-        if (!skips(i, h, d, field)) largest = std::max(largest, std::abs(in.v.row(key, g)[d]));
-      }
-      return largest;
-    };
-    double denominator = 0, numerator = 0, largest_value = 0;
-    for (const Index j : sets.linear) {
-      denominator += product(phi.q_denominator, phi.k_denominator, j);
-      numerator += product(phi.q, phi.k, j) * size_of_value(j);
-    }
-    if (!of_y) return denominator;
-    for (const Index j : sets.softmax) largest_value = std::max(largest_value, size_of_value(j));
-    const bool shifted = case_.model.stabilizer == Stabilizer::none && !sets.softmax.empty();
-    const double linear_factor = shifted ? std::exp(-exact_.shift.at(i, h)) : 1;
-    const double softmax =
-        sets.softmax.empty()
-            ? 0
-            : exact_.row_sum.at(i, h) * std::exp(exact_.row_max.at(i, h) - exact_.shift.at(i, h));
-    double largest_y = 0;
+    const reference::AllFeatures phi(in, case_.model);
+    const Sizes denominator(phi.q_denominator, phi.k_denominator, i, h, g, sets.linear);
+    constexpr double least = std::numeric_limits<float>::min(),
+                     step = std::numeric_limits<float>::denorm_min();
+    if (field == &Output::linear_denominator) return {denominator.products, least * denominator.factors};
+    if (field != &Output::y) return {};
+
+    const Sizes numerator(phi.q, phi.k, i, h, g, sets.linear);
+    double value = 0, y = 0;
     for (Index d = 0; d < in.v.dim; ++d) {
-      if (!skips(i, h, d, field)) largest_y = std::max(largest_y, std::abs(exact_.y.row(i, h)[d]));
+      if (skips(i, h, d, field)) continue;
+      y = std::max(y, std::abs(exact_.y.row(i, h)[d]));
+      for (const auto* keys : {&sets.softmax, &sets.linear}) {
+        for (const Index j : *keys) value = std::max(value, std::abs(in.v.row(j, g)[d]));
+      }
     }
-    return ((numerator + largest_y * denominator) * linear_factor + (largest_value + largest_y) * softmax) /
-           std::abs(case_.model.guarded(exact_.denominator.at(i, h)));
+    const bool joined = !sets.softmax.empty();
+    const double shift = exact_.shift.at(i, h), count = static_cast<double>(sets.softmax.size());
+    const double linear = joined && case_.model.stabilizer == Stabilizer::none ? std::exp(-shift) : 1;
+    const double softmax = joined ? exact_.row_sum.at(i, h) * std::exp(exact_.row_max.at(i, h) - shift) : 0;
+    const double divisor = std::abs(case_.model.guarded(exact_.denominator.at(i, h)));
+    const double size =
+        (value * numerator.products + y * denominator.products) * linear + (value + y) * softmax;
+    const double factors = (numerator.factors + denominator.factors) * linear + count + 1;
+    return {size / divisor, (least * (value + y) + step) * factors / divisor + step};
   }
+
+  /// Sums of magnitudes over some keys: |phi_q| . |phi_k|, and of every factor by itself.
+  struct Sizes {
+    double products = 0, factors = 0;
+
+    Sizes(const Array<double>& q, const Array<double>& k, Index i, Index h, Index g,
+          const std::vector<Index>& keys) {
+      if (keys.empty()) return;
+      const auto query = reference::head_matrix(q, h).row(i).cwiseAbs();
+      for (const Index j : keys) {
+        const auto key = reference::head_matrix(k, g).row(j).cwiseAbs();
+        products += query.dot(key);
+        factors += query.sum() + key.sum();
+      }
+    }
+  };
 
   const std::vector<Output>& moved_outputs() {
     support::Random random(1);

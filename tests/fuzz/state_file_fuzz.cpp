@@ -158,8 +158,15 @@ void expect_refused(const Status& status, bool of_the_file) {
   EXPECT_TRUE(!message.empty() && message.find('\n') == std::string_view::npos) << message;
 }
 
-/// Steps go through, whatever numbers the state now holds; or the sequence had ended.
+/// Every entry is one that steps could have led to, and further steps go through, whatever numbers it now
+/// holds; or its sequence had ended.
 void expect_goes_on(Recurrence& recurrence) {
+  const RecurrentConfig& config = recurrence.config();
+  for (std::int64_t b = 0; b < config.batch; ++b) {
+    const std::int64_t seen = recurrence.state().frames_seen(b);
+    EXPECT_GE(seen, 0);
+    EXPECT_EQ(recurrence.state().finished(b), seen % config.chunking.chunk_frames != 0) << seen;
+  }
   for (const std::int64_t t : {0, 1}) {
     const Status status = recurrence.step(t);
     EXPECT_TRUE(status.ok() || status.code() == StatusCode::sequence_finished) << status.message();
