@@ -281,23 +281,6 @@ TEST_F(ErrorsTest, WorkspaceAndSlots) {
   EXPECT_FALSE(support::bit_equal(before, written));
 }
 
-/// Sizes that no clip has, but that mean the same as the clip's own.
-TEST_F(ErrorsTest, HugeChunksOverlapsAndRatesAreFine) {
-  const auto out_of = [](auto parameters) { return support::evaluate(parameters, default_kernels()).out; };
-  HybridAttention p = clip_.hybrid(Direction::bidirectional), whole = p;
-  whole.chunking.chunk_frames = 4;
-  p.chunking.chunk_frames = huge;
-  EXPECT_TRUE(support::bit_equal(out_of(p), out_of(whole)));
-  p.chunking.overlap_frames = huge;
-  EXPECT_TRUE(support::bit_equal(out_of(p), out_of(whole)));
-  UniformAttention uniform = clip_.uniform(), rare = uniform;
-  uniform.rate = 12;
-  for (const std::int64_t rate : {huge / 8, huge - 1, huge}) {
-    rare.rate = rate;
-    EXPECT_TRUE(support::bit_equal(out_of(rare), out_of(uniform))) << rate;
-  }
-}
-
 TEST(StatusTest, MessagesAreCutAtTheirCapacity) {
   const Status status = Status::error(StatusCode::invalid_file, "%s", std::string(1000, 'x').c_str());
   EXPECT_EQ(status.message(), std::string(246, 'x'));

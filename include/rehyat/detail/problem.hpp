@@ -50,6 +50,7 @@ struct Problem {
 /// Widest vector that a feature map holds on its way.
 constexpr std::int64_t widest_layer(const FeatureMap& map, std::int64_t head_dim) {
   std::int64_t widest = head_dim;
+  if (map.kind != FeatureMap::Kind::polynomial) return widest;  // the layers of others are not checked
   for (int i = 0; i < map.num_layers; ++i) {
     if (map.layers[i].out_dim > widest) widest = map.layers[i].out_dim;
   }
