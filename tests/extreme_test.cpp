@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -155,6 +156,56 @@ TEST_P(ExtremeTest, TinyAndHugeDenominators) {
                             .phi_q = FeatureMap::identity(),
                             .phi_k = FeatureMap::identity()};
     EXPECT_NEAR(evaluate(p, kernels()).out[0], 2, size < 1e-19f ? 2e-3 : 1e-6) << size;
+  }
+}
+
+/// Stabilizer::none: softmax weight, linear numerators and linear denominator each of any size. Whichever of
+/// them is the largest sets the scale, be it in one channel only; and what is 2^126 times smaller still
+/// counts where the values make up for it.
+TEST_P(ExtremeTest, BranchesOfUnlikeSizes) {
+  struct Sizes {
+    int weight, numerator, denominator;  ///< powers of two
+    int value = 0;                       ///< of the softmax key, as well
+  };
+  for (const auto& [weight, numerator, denominator, value] : {Sizes{0, 0, 0},
+                                                              {-50, 60, -80},
+                                                              {90, -40, 100},
+                                                              {90, 100, -40},
+                                                              {0, 60, -80},
+                                                              {-50, -80, 20},
+                                                              {-160, -140, -145},
+                                                              {3, -132, -1000, -138},
+                                                              {90, -41, -140, -130},
+                                                              {-129, -10, 0, 126},
+                                                              {-10, -125, 122, 126}}) {
+    for (const std::size_t channel : {0u, 1u, 2u}) {
+      SCOPED_TRACE(testing::Message() << "2^" << weight << ", 2^" << numerator << " in channel " << channel
+                                      << ", 2^" << denominator << ", value 2^" << value);
+      // the second of two tokens attends to itself by softmax, to the first by the linear branch
+      const float q[] = {1, 1}, k[] = {1, static_cast<float>(weight * std::log(2.0))}, ones[] = {1, 1};
+      const float z[] = {std::ldexp(1.0f, denominator), 1};
+      const float size = std::ldexp(1.0f, value);
+      float v[2][3] = {{}, {size, 2 * size, 3 * size}};
+      v[0][channel] = std::ldexp(1.0f, numerator);
+      const auto view = [](const float* data, std::int64_t dim = 1) {
+        return TensorView<const float>::token_major(data, 1, 2, 1, dim);
+      };
+      const HybridAttention p{.q = view(q),
+                              .k = view(k),
+                              .v = view(v[0], 3),
+                              .chunking = {.tokens_per_frame = 1, .chunk_frames = 1, .overlap_frames = 0},
+                              .phi_q = FeatureMap::given(1),
+                              .phi_k = FeatureMap::given(1),
+                              .given = {view(ones), view(ones), view(ones), view(z)},
+                              .stabilizer = Stabilizer::none,
+                              .scale = 1.0f};
+      const std::vector<float> out = evaluate(p, kernels()).out;
+      for (std::size_t c = 0; c < 3; ++c) {
+        const double w = std::ldexp(1.0, weight), linear = v[0][c];
+        const double exact = (w * static_cast<double>(v[1][c]) + linear) / (w + std::ldexp(1.0, denominator));
+        EXPECT_NEAR(out[3 + c], exact, std::max(1e-4 * exact, 0x1p-148)) << c;
+      }
+    }
   }
 }
 

@@ -118,6 +118,21 @@ TEST_F(RecurrentErrorsTest, SizesThatOverflow) {
   refuse_config(message(1), [](auto& c) { c.chunking.tokens_per_frame = huge / 8; });
 }
 
+/// Fewer than 2^51 tokens in a chunk and fewer than 2^59 - 1 elements in a tensor of the tail are accepted.
+TEST_F(RecurrentErrorsTest, LargestSizes) {
+  constexpr std::int64_t chunk = std::int64_t{1} << 51, tail = (std::int64_t{1} << 59) - 1;
+  RecurrentConfig config = clip_.recurrent(RecurrentSchedule::hybrid);
+  config.batch = config.heads = config.kv_heads = config.head_dim = config.value_dim = 1;
+  const auto accepted = [&](std::int64_t chunk_frames, std::int64_t overlap_frames) {
+    config.chunking = {.tokens_per_frame = 1, .chunk_frames = chunk_frames, .overlap_frames = overlap_frames};
+    return RecurrentState::size_bytes(config).ok();
+  };
+  EXPECT_TRUE(accepted(chunk - 1, 1));
+  EXPECT_FALSE(accepted(chunk, 1));
+  EXPECT_TRUE(accepted(1, tail - 1));
+  EXPECT_FALSE(accepted(1, tail));
+}
+
 /// The sums of a chunk, in the workspace, are more than a state that still has a size.
 TEST_F(RecurrentErrorsTest, WorkspacesThatOverflow) {
   RecurrentConfig config = clip_.recurrent(RecurrentSchedule::hybrid);

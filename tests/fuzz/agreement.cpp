@@ -156,10 +156,10 @@ class Comparison {
         << scale << "), allowed " << allowed;
   }
 
-  /// What is known of an output or a linear denominator besides its value.
+  /// What is known of an output, a linear denominator or a maximum besides its value.
   struct Terms {
     double size = 0;       ///< what would be in its place if no two of its terms cancelled
-    double underflow = 0;  ///< what goes missing where features, weights or products below 2^-126 count as 0
+    double underflow = 0;  ///< what goes missing where numbers below 2^-126 are rounded or count as 0
   };
 
   Terms terms_of(Index i, Index h, Array<double> Output::*field) const {
@@ -173,6 +173,7 @@ class Comparison {
     constexpr double least = std::numeric_limits<float>::min(),
                      step = std::numeric_limits<float>::denorm_min();
     if (field == &Output::linear_denominator) return {denominator.products, least * denominator.factors};
+    if (field == &Output::row_max) return {0, step * rounded_in_score(g, sets.softmax)};
     if (field != &Output::y) return {};
 
     const Sizes numerator(phi.q, phi.k, i, h, g, sets.linear);
@@ -193,6 +194,18 @@ class Comparison {
         (value * numerator.products + y * denominator.products) * linear + (value + y) * softmax;
     const double factors = (numerator.factors + denominator.factors) * linear + count + 1;
     return {size / divisor, (least * (value + y) + step) * factors / divisor + step};
+  }
+
+  /// How often 2^-149 a score may be off where the scaled query or the products are subnormal.
+  double rounded_in_score(Index g, const std::vector<Index>& keys) const {
+    const Array<double>& k = case_.inputs.k;
+    double largest = 0;
+    for (const Index j : keys) {
+      double size = 0;
+      for (Index d = 0; d < k.dim; ++d) size += std::abs(k.row(j, g)[d]) + 1;
+      largest = std::max(largest, size);
+    }
+    return largest;
   }
 
   /// Sums of magnitudes over some keys: |phi_q| . |phi_k|, and of every factor by itself.

@@ -1,8 +1,14 @@
 # Prepended to the copied tests/CMakeLists.txt: a build whose time is that of what a mutant changes.
-#   REHYAT_MUTATION_ISAS   if not empty, the kernels of these alone are built
+#   REHYAT_MUTATION_ISAS         if not empty, the kernels of these alone are built
+#   REHYAT_MUTATION_UNOPTIMISED  kernels are built as the build type says, too
 if(REHYAT_MUTATION_ISAS)
   function(rehyat_available_isas result)
     set(${result} ${REHYAT_MUTATION_ISAS} PARENT_SCOPE)
+  endfunction()
+endif()
+if(REHYAT_MUTATION_UNOPTIMISED)
+  function(rehyat_unit_optimisation result config)
+    set(${result} "" PARENT_SCOPE)
   endfunction()
 endif()
 

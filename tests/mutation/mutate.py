@@ -107,7 +107,7 @@ def run_all(options, mutants, known):
     def work(job):
         try:
             tree = Tree(REPOSITORY, options.work / f"job{job}", options.cmake_option)
-            tree.build(True)
+            tree.build("quick")
             while not errors:
                 mutant = waiting.get_nowait()
                 listed = any(k.matches(mutant) for k in known)

@@ -171,8 +171,8 @@ inline void join_linear(const AttendTask& task, const QueryBlock& b, const Atten
       const int i = c * V::lanes;
       const V near_one =
           V::load(linear_row + i) * V::load(scales.linear_first + i) * V::load(scales.linear_second + i);
-      const V scaled = near_one * V::load(scales.linear_share + i);
-      fma(V::load(softmax_row + i), V::load(scales.softmax + i), scaled).store(softmax_row + i);
+      scales.softmax.scale_and_add(i, V::load(softmax_row + i), scales.linear.scale(i, near_one))
+          .store(softmax_row + i);
     }
   };
   for (int64_t r = 0; r < d.value_dim; ++r) join(b.out + r * width, s.linear + r * width);

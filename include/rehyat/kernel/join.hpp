@@ -24,15 +24,36 @@ inline float power_of_two(int n) {
   return x;
 }
 
+/// 2^x for x <= 0 in two parts. exp2_nonpositive is 0 below 2^-126, but what is scaled may be as large as
+/// 2^128, and sums may be subnormal. The second part is 1 except where the first alone would not do.
+struct PowerOfTwo {
+  float first[query_block];
+  float second[query_block];
+
+  REHYAT_INLINE void set(int lane, V x) {
+    const V nearer = max(x, V::broadcast(-100.0f));
+    exp2_nonpositive(nearer).store(first + lane);
+    exp2_nonpositive(x - nearer).store(second + lane);
+  }
+  /// x 2^n, rounded once unless x itself nearly underflows: the second part leaves room for the first.
+  REHYAT_INLINE V scale(int lane, V x) const { return apply_second(lane, x) * V::load(first + lane); }
+  REHYAT_INLINE V scale_and_add(int lane, V x, V y) const {
+    return fma(apply_second(lane, x), V::load(first + lane), y);
+  }
+
+ private:
+  REHYAT_INLINE V apply_second(int lane, V x) const { return x * V::load(second + lane); }
+};
+
 /// The factors that bring both branches of the lanes of a block to a common shift without forming an
 /// exponential of a positive number (Stabilizer::none): shift = max(row max, exponent of the largest linear
 /// entry), in log 2.
 struct BranchScales {
-  float softmax[query_block];
   float linear_first[query_block];  ///< 2^-exponent in two parts: 2^149 for the smallest subnormal would
                                     ///< overflow
   float linear_second[query_block];
-  float linear_share[query_block];  ///< apart from them: their product could underflow
+  PowerOfTwo linear;  ///< apart from them: their product could underflow
+  PowerOfTwo softmax;
 };
 
 /// `largest[i]`: greatest finite magnitude among the linear numerators and the denominator of lane i, 0 if
@@ -56,8 +77,8 @@ inline void common_shift(BranchScales& scales, const float* row_max, const float
   }
   for (int c = 0; c < C; ++c) {
     const int i = c * V::lanes;
-    exp2_nonpositive(V::load(row_max + i) - V::load(shift + i)).store(scales.softmax + i);
-    exp2_nonpositive(V::load(excess + i)).store(scales.linear_share + i);
+    scales.softmax.set(i, V::load(row_max + i) - V::load(shift + i));
+    scales.linear.set(i, V::load(excess + i));
   }
 }
 
