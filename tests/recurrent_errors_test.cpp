@@ -105,32 +105,46 @@ TEST_F(RecurrentErrorsTest, Configurations) {
 }
 
 TEST_F(RecurrentErrorsTest, SizesThatOverflow) {
-  const auto message = [](std::int64_t overlap) {
-    return "chunking.overlap_frames is " + std::to_string(overlap) +
-           ", expected a state whose size does not overflow";
+  const auto overlap = [&](std::int64_t frames) {
+    refuse_config("chunking.overlap_frames is " + std::to_string(frames) +
+                      ", expected a state whose size does not overflow",
+                  [&](auto& c) { c.chunking.overlap_frames = frames; });
   };
-  refuse_config(message(huge), [](auto& c) { c.chunking.overlap_frames = huge; });
-  refuse_config(message(huge / 3), [](auto& c) { c.chunking.overlap_frames = huge / 3; });
-  refuse_config(message(huge / 200), [](auto& c) { c.chunking.overlap_frames = huge / 200; });
-  refuse_config(message(1), [](auto& c) { c.batch = huge / 100; });
-  refuse_config(message(1), [](auto& c) { c.kv_heads = c.heads = huge / 2; });
-  refuse_config(message(1), [](auto& c) { c.chunking.chunk_frames = huge; });
-  refuse_config(message(1), [](auto& c) { c.chunking.tokens_per_frame = huge / 8; });
+  for (const std::int64_t frames : {huge, huge / 3, huge / 200}) overlap(frames);
+  const auto chunk = [&](const std::string& shape, const auto& spoil) {
+    refuse_config("a chunk's q is " + shape + ", expected sizes whose product does not overflow", spoil);
+  };
+  const std::string most = std::to_string(huge);
+  chunk(most + " x 2 * 3 x 2 x 6", [](auto& c) { c.batch = huge; });
+  chunk("2 x 2 * 3 x " + most + " x 6", [](auto& c) { c.heads = huge, c.kv_heads = 1; });
+  chunk("2 x " + most + " * 3 x 2 x 6", [](auto& c) { c.chunking.chunk_frames = huge; });
+  chunk("2 x 2 * " + most + " x 2 x 6", [](auto& c) { c.chunking.tokens_per_frame = huge; });
 }
 
-/// Fewer than 2^51 tokens in a chunk and fewer than 2^59 - 1 elements in a tensor of the tail are accepted.
+/// A chunk of 2^57 - 1 elements and a tensor of the tail of fewer than 2^59 - 1 are accepted, and no more.
 TEST_F(RecurrentErrorsTest, LargestSizes) {
-  constexpr std::int64_t chunk = std::int64_t{1} << 51, tail = (std::int64_t{1} << 59) - 1;
+  constexpr std::int64_t chunk = (std::int64_t{1} << 57) - 1, tail = (std::int64_t{1} << 59) - 1;
   RecurrentConfig config = clip_.recurrent(RecurrentSchedule::hybrid);
   config.batch = config.heads = config.kv_heads = config.head_dim = config.value_dim = 1;
   const auto accepted = [&](std::int64_t chunk_frames, std::int64_t overlap_frames) {
     config.chunking = {.tokens_per_frame = 1, .chunk_frames = chunk_frames, .overlap_frames = overlap_frames};
     return RecurrentState::size_bytes(config).ok();
   };
-  EXPECT_TRUE(accepted(chunk - 1, 1));
-  EXPECT_FALSE(accepted(chunk, 1));
+  EXPECT_TRUE(accepted(chunk, 1));
+  EXPECT_FALSE(accepted(chunk + 1, 1));
   EXPECT_TRUE(accepted(1, tail - 1));
   EXPECT_FALSE(accepted(1, tail));
+}
+
+/// More query heads than memory holds: the state, which has none of them, could do with it.
+TEST_F(RecurrentErrorsTest, WorkspaceOfManyHeads) {
+  RecurrentConfig config = clip_.recurrent(RecurrentSchedule::linear);
+  config.batch = config.kv_heads = config.head_dim = config.value_dim = 1;
+  config.chunking = {.tokens_per_frame = 19 * 32, .chunk_frames = 1, .overlap_frames = 0};
+  config.heads = huge / 64 / (19 * 32);
+  EXPECT_TRUE(RecurrentState::workspace_size(config, 1).ok());
+  config.heads = huge / 8;
+  EXPECT_FALSE(RecurrentState::workspace_size(config, 1).ok());
 }
 
 /// The sums of a chunk, in the workspace, are more than a state that still has a size.

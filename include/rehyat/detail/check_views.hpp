@@ -11,6 +11,9 @@ namespace rehyat::detail {
 
 inline constexpr std::int64_t max_dim = 512;
 
+/// Of a tensor: bytes, tasks and blocks can be counted without overflow.
+inline constexpr std::int64_t most_elements = INT64_MAX / 64;
+
 inline Status refuse(const char* name, std::int64_t value, const char* expected) {
   return Status::error(StatusCode::invalid_argument, "%s is %" PRId64 ", expected %s", name, value, expected);
 }
@@ -69,7 +72,7 @@ Status check_input(const char* name, const View& view, const Shape& expected) {
   std::int64_t reach = view.dim, elements = view.dim;
   const std::int64_t extents[3] = {view.batch, view.tokens, view.heads};
   for (const std::int64_t extent : extents) {  // with strides of 0 they could be anything
-    if (__builtin_mul_overflow(elements, extent, &elements) || elements > INT64_MAX / 64) {
+    if (__builtin_mul_overflow(elements, extent, &elements) || elements > most_elements) {
       return Status::error(StatusCode::invalid_argument,
                            "%s is %" PRId64 " x %" PRId64 " x %" PRId64 " x %" PRId64
                            ", expected sizes whose product does not overflow",

@@ -32,10 +32,6 @@ inline bool has_tail_features(const RecurrentConfig& c) { return c.phi_k.kind ==
 inline bool lay_out(const RecurrentConfig& c, StateLayout& s) {
   s.dims = dims_of(c.head_dim, c.value_dim, &c.phi_q, &c.phi_k);
   bool fits = !__builtin_mul_overflow(c.chunking.overlap_frames, c.chunking.tokens_per_frame, &s.tail_tokens);
-  std::int64_t chunk_tokens = 0;
-  fits = fits &&
-         !__builtin_mul_overflow(c.chunking.chunk_frames, c.chunking.tokens_per_frame, &chunk_tokens) &&
-         chunk_tokens <= INT64_MAX / 4096;
   std::int64_t used = StateLayout::header;
   const auto take = [&](std::int64_t rows, std::int64_t width, ElementType type = ElementType::float32) {
     const std::int64_t offset = used;
@@ -59,6 +55,19 @@ inline bool lay_out(const RecurrentConfig& c, StateLayout& s) {
          !__builtin_mul_overflow(s.bytes, static_cast<std::int64_t>(sizeof(float)), &s.bytes);
 }
 
+/// The longest chunk is one that an operator would accept: as many elements, at most, as check_input allows.
+inline Status check_chunk_size(const RecurrentConfig& c) {
+  std::int64_t elements = c.head_dim > c.value_dim ? c.head_dim : c.value_dim;
+  for (const std::int64_t extent : {c.batch, c.heads, c.chunking.chunk_frames, c.chunking.tokens_per_frame}) {
+    if (!__builtin_mul_overflow(elements, extent, &elements) && elements <= most_elements) continue;
+    return Status::error(StatusCode::invalid_argument,
+                         "a chunk's q is %" PRId64 " x %" PRId64 " * %" PRId64 " x %" PRId64 " x %" PRId64
+                         ", expected sizes whose product does not overflow",
+                         c.batch, c.chunking.chunk_frames, c.chunking.tokens_per_frame, c.heads, c.head_dim);
+  }
+  return {};
+}
+
 inline Status check(const RecurrentConfig& c) {
   REHYAT_RETURN_IF_ERROR(check_at_least("config.batch", c.batch, 1));
   REHYAT_RETURN_IF_ERROR(check_at_least("config.heads", c.heads, 1));
@@ -76,6 +85,7 @@ inline Status check(const RecurrentConfig& c) {
   }
   REHYAT_RETURN_IF_ERROR(
       check_normalisation(c.stabilizer, c.scale, c.denominator_epsilon, c.denominator_floor));
+  REHYAT_RETURN_IF_ERROR(check_chunk_size(c));
   StateLayout layout;
   if (!lay_out(c, layout)) {
     return refuse("chunking.overlap_frames", c.chunking.overlap_frames,
