@@ -134,6 +134,12 @@ TEST_F(RecurrentErrorsTest, LargestSizes) {
   EXPECT_FALSE(accepted(chunk + 1, 1));
   EXPECT_TRUE(accepted(1, tail - 1));
   EXPECT_FALSE(accepted(1, tail));
+  for (std::int64_t* wider : {&config.head_dim, &config.value_dim}) {  // q's elements count, and out's
+    *wider = 2;
+    EXPECT_TRUE(accepted(chunk / 2, 1));
+    EXPECT_FALSE(accepted(chunk / 2 + 1, 1));
+    *wider = 1;
+  }
 }
 
 /// More query heads than memory holds: the state, which has none of them, could do with it.
