@@ -10,29 +10,18 @@
 #include <vector>
 
 #include "rehyat/attention.hpp"
+#include "support/dlpack_tensor.hpp"
 
 namespace rehyat {
 namespace {
 
-/// DLPack's structs, as its specification has them.
-enum DLDeviceType { kDLCPU = 1, kDLCUDA = 2, kDLCUDAHost = 3 };
-struct DLDevice {
-  DLDeviceType device_type;
-  std::int32_t device_id;
-};
-struct DLDataType {
-  std::uint8_t code, bits;
-  std::uint16_t lanes;
-};
-struct DLTensor {
-  void* data;
-  DLDevice device;
-  std::int32_t ndim;
-  DLDataType dtype;
-  std::int64_t* shape;
-  std::int64_t* strides;
-  std::uint64_t byte_offset;
-};
+using support::DLDataType;
+using support::DLDevice;
+using support::DLTensor;
+using support::kDLCPU;
+using support::kDLCUDA;
+using support::kDLCUDAHost;
+
 static_assert(DlpackTensor<DLTensor>);
 
 constexpr DLDataType float32 = {2, 32, 1}, half = {2, 16, 1}, bfloat = {4, 16, 1};

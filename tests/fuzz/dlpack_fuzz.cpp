@@ -1,6 +1,8 @@
 // The DLPack adapter on any tensor: it refuses, or gives a view that shows the elements that DLPack's
 // definition names.
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -11,31 +13,16 @@
 #include <utility>
 #include <vector>
 
-#include "abort_on_failure.hpp"
 #include "byte_reader.hpp"
 #include "rehyat/dlpack.hpp"
 #include "strided_memory.hpp"
+#include "support/dlpack_tensor.hpp"
 
 namespace rehyat::fuzz {
 namespace {
 
-/// DLPack's structs, as its specification has them.
-struct DLDevice {
-  std::int32_t device_type, device_id;
-};
-struct DLDataType {
-  std::uint8_t code, bits;
-  std::uint16_t lanes;
-};
-struct DLTensor {
-  void* data;
-  DLDevice device;
-  std::int32_t ndim;
-  DLDataType dtype;
-  std::int64_t* shape;
-  std::int64_t* strides;
-  std::uint64_t byte_offset;
-};
+using support::DLDataType;
+using support::DLTensor;
 
 constexpr std::int64_t most_elements = 1 << 18;  ///< for which there is memory
 
@@ -47,7 +34,8 @@ class Tensor {
     for (std::int64_t i = 0; i < 5; ++i) shape_.push_back(number(bytes, bytes.integer(0, 5)));
     tensor_.dtype = bytes.pick<DLDataType>(
         {{2, 32, 1}, {2, 16, 1}, {4, 16, 1}, {2, 64, 1}, {0, 32, 1}, {2, 32, 4}, {4, 32, 1}});
-    tensor_.device.device_type = bytes.pick<std::int32_t>({1, 1, 1, 3, 11, 2, 0, -1});
+    tensor_.device.device_type =
+        static_cast<support::DLDeviceType>(bytes.pick<std::int32_t>({1, 1, 1, 3, 11, 2, 0, -1}));
     choose_strides(bytes);
     tensor_.shape = bytes.one_in(32) ? nullptr : shape_.data();
     place(bytes);
@@ -164,11 +152,6 @@ void check(const Tensor& tensor, const Result<View>& view, DlpackAxes axes, bool
 
 }  // namespace
 }  // namespace rehyat::fuzz
-
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  rehyat::fuzz::abort_on_failure();
-  return 0;
-}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace rehyat;

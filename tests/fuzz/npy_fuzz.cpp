@@ -1,5 +1,7 @@
 // The .npy reader on any bytes: it refuses with a message, or gives the array that the bytes describe.
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -7,7 +9,6 @@
 #include <span>
 #include <string_view>
 
-#include "abort_on_failure.hpp"
 #include "rehyat/io/npy.hpp"
 
 namespace rehyat::fuzz {
@@ -60,11 +61,6 @@ void expect_elements(const NpyArray& array, std::span<const std::byte> file) {
 
 }  // namespace
 }  // namespace rehyat::fuzz
-
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  rehyat::fuzz::abort_on_failure();
-  return 0;
-}
 
 /// `data` is memory of exactly `size` bytes already: libFuzzer copies every input.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -1,6 +1,8 @@
 // Every operator on any arguments: refused before anything is written, or the same bits as from packed
 // tensors on one thread, near the double reference, and chunk by chunk the same again.
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -10,9 +12,9 @@
 #include <utility>
 #include <vector>
 
-#include "abort_on_failure.hpp"
 #include "agreement.hpp"
 #include "byte_reader.hpp"
+#include "case_description.hpp"
 #include "choose_clip.hpp"
 #include "describe.hpp"
 #include "operator_memory.hpp"
@@ -271,11 +273,6 @@ void run_any(ByteReader& bytes) {
 
 }  // namespace
 }  // namespace rehyat::fuzz
-
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  rehyat::fuzz::abort_on_failure();
-  return 0;
-}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   rehyat::fuzz::ByteReader bytes({data, size});

@@ -1,19 +1,15 @@
 // The reader of feature maps on any bytes: it refuses with a message, or gives maps that view what was
 // loaded.
 
+#include <gtest/gtest.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
 
-#include "abort_on_failure.hpp"
 #include "safetensors_mutator.hpp"
 #include "support/safetensors_fragments.hpp"
-
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  rehyat::fuzz::abort_on_failure();
-  return 0;
-}
 
 extern "C" std::size_t LLVMFuzzerCustomMutator(std::uint8_t* data, std::size_t size, std::size_t max_size,
                                                unsigned seed) {

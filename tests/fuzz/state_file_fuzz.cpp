@@ -1,6 +1,8 @@
 // Restoring a state from any bytes: it is refused and the state stays as it is, or the state goes on and
 // saves as the bytes that it came from.
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +12,6 @@
 #include <string_view>
 #include <vector>
 
-#include "abort_on_failure.hpp"
 #include "byte_reader.hpp"
 #include "rehyat/io/state_file.hpp"
 #include "rehyat/rehyat.hpp"
@@ -219,11 +220,6 @@ void run(ByteReader& bytes) {
 
 }  // namespace
 }  // namespace rehyat::fuzz
-
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  rehyat::fuzz::abort_on_failure();
-  return 0;
-}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   rehyat::fuzz::ByteReader bytes({data, size});

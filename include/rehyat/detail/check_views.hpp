@@ -3,6 +3,7 @@
 
 #include <cinttypes>
 #include <cstdint>
+#include <initializer_list>
 
 #include "rehyat/status.hpp"
 #include "rehyat/tensor_view.hpp"
@@ -13,6 +14,15 @@ inline constexpr std::int64_t max_dim = 512;
 
 /// Of a tensor: bytes, tasks and blocks can be counted without overflow.
 inline constexpr std::int64_t most_elements = INT64_MAX / 64;
+
+/// Whether a tensor of these sizes, none of them 0, has no more than most_elements.
+inline bool can_be_counted(std::initializer_list<std::int64_t> sizes) {
+  std::int64_t elements = 1;
+  for (const std::int64_t size : sizes) {
+    if (__builtin_mul_overflow(elements, size, &elements) || elements > most_elements) return false;
+  }
+  return true;
+}
 
 inline Status refuse(const char* name, std::int64_t value, const char* expected) {
   return Status::error(StatusCode::invalid_argument, "%s is %" PRId64 ", expected %s", name, value, expected);
@@ -69,16 +79,15 @@ Status check_input(const char* name, const View& view, const Shape& expected) {
   if (view.data == nullptr) {
     return Status::error(StatusCode::invalid_argument, "%s.data is null, expected memory", name);
   }
-  std::int64_t reach = view.dim, elements = view.dim;
-  const std::int64_t extents[3] = {view.batch, view.tokens, view.heads};
-  for (const std::int64_t extent : extents) {  // with strides of 0 they could be anything
-    if (__builtin_mul_overflow(elements, extent, &elements) || elements > most_elements) {
-      return Status::error(StatusCode::invalid_argument,
-                           "%s is %" PRId64 " x %" PRId64 " x %" PRId64 " x %" PRId64
-                           ", expected sizes whose product does not overflow",
-                           name, view.batch, view.tokens, view.heads, view.dim);
-    }
+  // with strides of 0 they could be anything
+  if (!can_be_counted({view.dim, view.batch, view.tokens, view.heads})) {
+    return Status::error(StatusCode::invalid_argument,
+                         "%s is %" PRId64 " x %" PRId64 " x %" PRId64 " x %" PRId64
+                         ", expected sizes whose product does not overflow",
+                         name, view.batch, view.tokens, view.heads, view.dim);
   }
+  std::int64_t reach = view.dim;
+  const std::int64_t extents[3] = {view.batch, view.tokens, view.heads};
   const std::int64_t strides[3] = {view.batch_stride, view.token_stride, view.head_stride};
   for (int i = 0; i < 3; ++i) {
     std::int64_t span = 0;

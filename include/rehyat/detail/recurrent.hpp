@@ -57,15 +57,13 @@ inline bool lay_out(const RecurrentConfig& c, StateLayout& s) {
 
 /// The longest chunk is one that an operator would accept: as many elements, at most, as check_input allows.
 inline Status check_chunk_size(const RecurrentConfig& c) {
-  std::int64_t elements = c.head_dim > c.value_dim ? c.head_dim : c.value_dim;
-  for (const std::int64_t extent : {c.batch, c.heads, c.chunking.chunk_frames, c.chunking.tokens_per_frame}) {
-    if (!__builtin_mul_overflow(elements, extent, &elements) && elements <= most_elements) continue;
-    return Status::error(StatusCode::invalid_argument,
-                         "a chunk's q is %" PRId64 " x %" PRId64 " * %" PRId64 " x %" PRId64 " x %" PRId64
-                         ", expected sizes whose product does not overflow",
-                         c.batch, c.chunking.chunk_frames, c.chunking.tokens_per_frame, c.heads, c.head_dim);
-  }
-  return {};
+  const std::int64_t dim = c.head_dim > c.value_dim ? c.head_dim : c.value_dim;
+  if (can_be_counted({dim, c.batch, c.heads, c.chunking.chunk_frames, c.chunking.tokens_per_frame}))
+    return {};
+  return Status::error(StatusCode::invalid_argument,
+                       "a chunk's q is %" PRId64 " x %" PRId64 " * %" PRId64 " x %" PRId64 " x %" PRId64
+                       ", expected sizes whose product does not overflow",
+                       c.batch, c.chunking.chunk_frames, c.chunking.tokens_per_frame, c.heads, c.head_dim);
 }
 
 inline Status check(const RecurrentConfig& c) {
