@@ -28,20 +28,26 @@ constexpr float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeri
 constexpr Geometry geometry{
     .batch = 2, .frames = 4, .tokens_per_frame = 3, .heads_per_kv = 2, .dim = 6, .value_dim = 5};
 
-/// Both the size query and the run refuse the parameters, and the run leaves everything alone.
+/// The run refuses the parameters, and leaves everything alone.
 template <class P>
-void expect_refused(P parameters, Written& written, const std::string& message) {
+void expect_run_refused(P parameters, Written& written, const std::string& message) {
   const Written before = written;
-  const Result<std::size_t> size = workspace_size(parameters, 1);
-  ASSERT_FALSE(size.ok()) << "accepted; expected: " << message;
-  EXPECT_EQ(size.status().message(), message);
-  EXPECT_EQ(size.status().code(), StatusCode::invalid_argument);
   std::vector<char> memory(1 << 20);
   SerialExecutor serial;
   const Status status = support::call(parameters, {memory.data(), memory.size()}, serial, default_kernels());
   EXPECT_EQ(status.message(), message);
   EXPECT_EQ(status.code(), StatusCode::invalid_argument);
   EXPECT_TRUE(support::bit_equal(before, written));
+}
+
+/// Both the size query and the run refuse the parameters.
+template <class P>
+void expect_refused(P parameters, Written& written, const std::string& message) {
+  const Result<std::size_t> size = workspace_size(parameters, 1);
+  ASSERT_FALSE(size.ok()) << "accepted; expected: " << message;
+  EXPECT_EQ(size.status().message(), message);
+  EXPECT_EQ(size.status().code(), StatusCode::invalid_argument);
+  expect_run_refused(parameters, written, message);
 }
 
 /// Good parameters of an operator, to be spoiled one by one.
@@ -59,6 +65,17 @@ class Spoiler {
     P bad = good_;
     spoil(bad);
     expect_refused(bad, written_, message);
+  }
+
+  /// Without memory behind a tensor the size is what it is with it, and the run refuses.
+  template <class F>
+  void refuse_to_run(const std::string& message, F take_memory) {
+    P bad = good_;
+    take_memory(bad);
+    const Result<std::size_t> size = workspace_size(bad, 3);
+    ASSERT_TRUE(size.ok()) << size.status().message();
+    EXPECT_EQ(*size, *workspace_size(good_, 3));
+    expect_run_refused(bad, written_, message);
   }
 
  private:
@@ -101,10 +118,10 @@ TEST_F(ErrorsTest, ShapesOfTensors) {
 
 TEST_F(ErrorsTest, PointersAndStrides) {
   Spoiler<SoftmaxAttention> p(clip_.softmax());
-  p.refuse("q.data is null, expected memory", [](auto& x) { x.q.data = nullptr; });
-  p.refuse("k.data is null, expected memory", [](auto& x) { x.k.data = nullptr; });
-  p.refuse("v.data is null, expected memory", [](auto& x) { x.v.data = nullptr; });
-  p.refuse("out.data is null, expected memory", [](auto& x) { x.out.data = nullptr; });
+  p.refuse_to_run("q.data is null, expected memory", [](auto& x) { x.q.data = nullptr; });
+  p.refuse_to_run("k.data is null, expected memory", [](auto& x) { x.k.data = nullptr; });
+  p.refuse_to_run("v.data is null, expected memory", [](auto& x) { x.v.data = nullptr; });
+  p.refuse_to_run("out.data is null, expected memory", [](auto& x) { x.out.data = nullptr; });
   const auto reach = [](const char* name, std::int64_t b, std::int64_t t, std::int64_t h) {
     return std::string(name) + " strides are " + std::to_string(b) + ", " + std::to_string(t) + ", " +
            std::to_string(h) + ", expected ones whose reach does not overflow";
@@ -247,8 +264,8 @@ TEST_F(ErrorsTest, GivenFeatures) {
   p.refuse("phi_k.feature_dim is 4, expected that of phi_q (5)", [](auto& x) { x.phi_k.given_dim = 4; });
   p.refuse("given.k.batch is 0, expected 2",
            [](auto& x) { x.given.k = TensorView<const float>{.batch = 0}; });
-  p.refuse("given.k.data is null, expected memory", [](auto& x) { x.given.k.data = nullptr; });
-  p.refuse("given.q.data is null, expected memory", [](auto& x) { x.given.q.data = nullptr; });
+  p.refuse_to_run("given.k.data is null, expected memory", [](auto& x) { x.given.k.data = nullptr; });
+  p.refuse_to_run("given.q.data is null, expected memory", [](auto& x) { x.given.q.data = nullptr; });
   p.refuse("given.q.dim is 4, expected 5", [](auto& x) { x.given.q.dim = 4; });
   p.refuse("given.q.heads is 1, expected 2", [](auto& x) { x.given.q.heads = 1; });
   p.refuse("given.k_denominator.tokens is 9, expected 12", [](auto& x) { x.given.k_denominator.tokens = 9; });

@@ -150,5 +150,25 @@ TEST(ScheduleTest, FullAttentionCountsByHand) {
             12 * 4 * 128 * 32760.0 * 32760.0);
 }
 
+/// What cannot be is no work, and no division by zero.
+TEST(ScheduleTest, ChunkingAndRateThatAreRefusedCountNothing) {
+  const float nothing = 0;
+  const auto view = TensorView<const float>::token_major(&nothing, 1, 6, 1, 4);
+  const FeatureMap elu1 = FeatureMap::elu1();
+  HybridAttention good{.q = view,
+                       .k = view,
+                       .v = view,
+                       .chunking = {.tokens_per_frame = 2, .chunk_frames = 1, .overlap_frames = 0},
+                       .phi_q = elu1,
+                       .phi_k = elu1};
+  EXPECT_GT(operation_count(good).total(), 0);
+  for (std::int64_t Chunking::*member : {&Chunking::tokens_per_frame, &Chunking::chunk_frames}) {
+    HybridAttention bad = good;
+    bad.chunking.*member = 0;
+    EXPECT_EQ(operation_count(bad).total(), 0);
+  }
+  EXPECT_EQ(operation_count(UniformAttention{.q = view, .k = view, .v = view, .rate = 0}).total(), 0);
+}
+
 }  // namespace
 }  // namespace rehyat

@@ -185,8 +185,10 @@ inline Problem problem_of(const UniformAttention& p) {
 }  // namespace detail
 
 /// Bytes of workspace that an operator needs for the given number of executor slots (>= 1), any alignment; or
-/// why its parameters are refused. Causal hybrid and linear attention: independent of the clip's length.
-/// Bidirectional hybrid: grows by 3 sums (feature_dim * value_dim floats) per chunk, batch entry and kv head.
+/// why its parameters are refused. The tensors' memory need not be there yet: q, k, v, out and given features
+/// may have null data, as where a graph is planned. Causal hybrid and linear attention: independent of the
+/// clip's length. Bidirectional hybrid: grows by 3 sums (feature_dim * value_dim floats) per chunk, batch
+/// entry and kv head.
 template <class P>
 Result<std::size_t> workspace_size(const P& parameters, int slots,
                                    const Kernels& kernels = default_kernels()) {

@@ -6,9 +6,8 @@
 
 #include <cinttypes>
 #include <cstdint>
-#include <type_traits>
 
-#include "rehyat/detail/check_views.hpp"
+#include "rehyat/detail/axes_view.hpp"
 #include "rehyat/status.hpp"
 #include "rehyat/tensor_view.hpp"
 
@@ -28,11 +27,8 @@ concept DlpackTensor = requires(const T& t) {
   static_cast<std::uint64_t>(t.byte_offset);
 };
 
-/// The order of a tensor's dimensions. The batch may be missing: then it is 1.
-enum class DlpackAxes : std::uint8_t {
-  token_head_dim,  ///< [batch,] token, head, dim
-  head_token_dim,  ///< [batch,] head, token, dim
-};
+/// The order of a tensor's dimensions.
+using DlpackAxes = TensorAxes;
 
 namespace detail {
 
@@ -53,14 +49,8 @@ Result<ElementType> dlpack_element(const char* name, const T& t) {
                        name, code, bits, lanes);
 }
 
-/// Sizes and strides of [batch, second, third, dim], the batch made up where there are three dimensions.
-struct DlpackShape {
-  std::int64_t size[4] = {1, 0, 0, 0};
-  std::int64_t stride[4] = {0, 0, 0, 1};
-};
-
 template <DlpackTensor T>
-Result<DlpackShape> dlpack_shape(const char* name, const T& t) {
+Result<AxesShape> dlpack_shape(const char* name, const T& t) {
   const auto ndim = static_cast<std::int64_t>(t.ndim);
   if (ndim != 3 && ndim != 4) {
     return Status::error(StatusCode::invalid_argument, "%s.ndim is %" PRId64 ", expected 3 or 4", name, ndim);
@@ -69,7 +59,7 @@ Result<DlpackShape> dlpack_shape(const char* name, const T& t) {
     return Status::error(StatusCode::invalid_argument, "%s.shape is null, expected %" PRId64 " sizes", name,
                          ndim);
   }
-  DlpackShape s;
+  AxesShape s;
   const std::int64_t first = 4 - ndim;
   std::int64_t packed = 1;  // stride of a tensor without gaps
   bool overflows = false;
@@ -121,22 +111,11 @@ template <class View, DlpackTensor T>
 Result<View> dlpack_view(const char* name, const T& t, DlpackAxes axes) {
   const Result<ElementType> type = dlpack_element(name, t);
   if (!type.ok()) return type.status();
-  const Result<DlpackShape> shape = dlpack_shape(name, t);
+  const Result<AxesShape> shape = dlpack_shape(name, t);
   if (!shape.ok()) return shape.status();
   const Result<char*> data = dlpack_data(name, t, *type);
   if (!data.ok()) return data.status();
-  const int token = axes == DlpackAxes::token_head_dim ? 1 : 2, head = 3 - token;
-  View view;
-  view.data = *data, view.type = *type;
-  view.batch = shape->size[0], view.batch_stride = shape->stride[0];
-  view.tokens = shape->size[token], view.token_stride = shape->stride[token];
-  view.heads = shape->size[head], view.head_stride = shape->stride[head];
-  view.dim = shape->size[3];
-  const Shape itself{view.batch, view.tokens, view.heads, view.dim};
-  const bool writes = std::is_same_v<View, OutputView>;
-  const Status fits = writes ? check_output(name, view, itself) : check_input(name, view, itself);
-  if (!fits.ok()) return fits;
-  return view;
+  return view_of_axes<View>(name, *data, *type, *shape, axes);
 }
 
 }  // namespace detail

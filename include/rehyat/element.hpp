@@ -108,8 +108,9 @@ struct float16 {
 
 /// Says how a C++ type stores an element. A host makes its own 2-byte type known with one line, no header of
 /// either side included by the other:
-///   template <> struct rehyat::ElementTraits<Eigen::half> : rehyat::StoredAs<rehyat::ElementType::float16>
+///   template <> struct rehyat::ElementTraits<engine::half> : rehyat::StoredAs<rehyat::ElementType::float16>
 ///   {};
+/// eigen.hpp has done it for Eigen's types.
 template <class T>
 struct ElementTraits {};
 

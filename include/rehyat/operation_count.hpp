@@ -70,8 +70,10 @@ inline TokenCounts token_counts(const Problem& p, std::int64_t b) {
 }
 
 inline OperationCount operation_count(const Problem& problem) {
-  const Problem p = clamped(problem);
   OperationCount count;
+  if (problem.framed() && !check_chunking(problem.chunking).ok()) return count;
+  if (problem.schedule == Schedule::uniform && problem.rate < 1) return count;
+  const Problem p = clamped(problem);
   const double heads = static_cast<double>(p.q.heads), kv_heads = static_cast<double>(p.k.heads);
   const double value_dim = static_cast<double>(p.v.dim), score_dim = static_cast<double>(p.q.dim);
   const double features = static_cast<double>(p.phi_q.feature_dim(p.q.dim));
@@ -88,8 +90,9 @@ inline OperationCount operation_count(const Problem& problem) {
 
 }  // namespace detail
 
-/// Operations of a one-shot operator by the definition (SPEC of the counts: README). Parameters that
-/// workspace_size() refuses give nothing meaningful.
+/// Operations of a one-shot operator by the definition (the counts are spelt out in README). Shapes, chunking
+/// and rate count, memory and strides do not. A chunking or rate that cannot be is no work; other parameters
+/// that workspace_size() refuses give nothing meaningful.
 template <class P>
 OperationCount operation_count(const P& parameters) {
   return detail::operation_count(detail::problem_of(parameters));

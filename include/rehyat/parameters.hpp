@@ -52,4 +52,11 @@ struct DenominatorReport {
   std::int64_t nan_count = 0;
 };
 
+/// Adds what another call, chunk or thread met to `total`. The order does not matter.
+inline void merge(DenominatorReport& total, const DenominatorReport& part) {
+  if (part.smallest < total.smallest) total.smallest = part.smallest;
+  if (part.smallest_magnitude < total.smallest_magnitude) total.smallest_magnitude = part.smallest_magnitude;
+  total.nan_count += part.nan_count;
+}
+
 }  // namespace rehyat

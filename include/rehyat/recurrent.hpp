@@ -18,7 +18,8 @@
 namespace rehyat {
 namespace detail {
 class StateAccess;
-}
+class StateInOnePhase;
+}  // namespace detail
 
 /// What a recurrence computes: causal hybrid attention, or causal linear attention by chunk.
 enum class RecurrentSchedule : std::uint8_t { hybrid, linear };
@@ -106,7 +107,7 @@ class RecurrentState {
   Status copy_from(const RecurrentState& other);
   Status copy_entry(std::int64_t to, const RecurrentState& other, std::int64_t from);
 
-  /// Frames committed to a batch entry since its reset.
+  /// Frames committed to a batch entry (0 to batch - 1, not checked) since its reset.
   std::int64_t frames_seen(std::int64_t batch_entry = 0) const;
   /// True after a chunk shorter than chunk_frames was committed.
   bool finished(std::int64_t batch_entry = 0) const;
@@ -120,7 +121,8 @@ class RecurrentState {
   Status advance(const RecurrentChunk& chunk, Operation operation, Workspace workspace, ExecutorRef executor,
                  const Kernels& kernels) const;
 
-  friend class detail::StateAccess;  // rehyat/io/state_file.hpp
+  friend class detail::StateAccess;      // rehyat/io/state_file.hpp
+  friend class detail::StateInOnePhase;  // rehyat/one_phase.hpp
 
   RecurrentConfig config_;
   char* data_ = nullptr;

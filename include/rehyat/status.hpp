@@ -68,11 +68,11 @@ class [[nodiscard]] Result {
 };
 
 /// Returns the enclosing function's Status if `expression` is an error.
-#define REHYAT_RETURN_IF_ERROR(expression)                                    \
-  do {                                                                        \
-    if (::rehyat::Status rehyat_status = (expression); !rehyat_status.ok()) { \
-      return rehyat_status;                                                   \
-    }                                                                         \
+#define REHYAT_RETURN_IF_ERROR(expression)                                  \
+  do {                                                                      \
+    if (::rehyat::Status rehyat_error = (expression); !rehyat_error.ok()) { \
+      return rehyat_error;                                                  \
+    }                                                                       \
   } while (false)
 
 }  // namespace rehyat

@@ -45,6 +45,9 @@ class Arena {
   /// More was asked for than can be; size() is then meaningless.
   bool overflows() const { return overflows_; }
 
+  /// Bytes taken so far, a multiple of `alignment`.
+  std::int64_t used() const { return used_; }
+
   /// Bytes that the caller must bring, whatever the alignment of his pointer.
   std::size_t size() const { return used_ == 0 ? 0 : static_cast<std::size_t>(used_ + alignment); }
 

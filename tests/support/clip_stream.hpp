@@ -60,12 +60,7 @@ inline RecurrentChunk entry_of(RecurrentChunk chunk, std::int64_t b) {
   return chunk;
 }
 
-/// Adds up the reports of chunks.
-inline void merge(DenominatorReport& total, const DenominatorReport& part) {
-  total.smallest = std::min(total.smallest, part.smallest);
-  total.smallest_magnitude = std::min(total.smallest_magnitude, part.smallest_magnitude);
-  total.nan_count += part.nan_count;
-}
+using rehyat::merge;
 
 /// Steps a state through a clip.
 template <class E>

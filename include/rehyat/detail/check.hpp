@@ -149,20 +149,27 @@ inline Status check_given(const GivenFeatures& given, const FeatureMap& phi, con
   if (phi.kind != FeatureMap::Kind::given) return {};
   const Shape q_shape{q.batch, q.tokens, q.heads, phi.given_dim},
       k_shape{k.batch, k.tokens, k.heads, phi.given_dim};
-  REHYAT_RETURN_IF_ERROR(check_input("given.k", given.k, k_shape));
+  REHYAT_RETURN_IF_ERROR(check_layout("given.k", given.k, k_shape));
   if (given.k_denominator.data != nullptr) {
-    REHYAT_RETURN_IF_ERROR(check_input("given.k_denominator", given.k_denominator, k_shape));
+    REHYAT_RETURN_IF_ERROR(check_layout("given.k_denominator", given.k_denominator, k_shape));
   }
   if (!with_queries) return {};
-  REHYAT_RETURN_IF_ERROR(check_input("given.q", given.q, q_shape));
+  REHYAT_RETURN_IF_ERROR(check_layout("given.q", given.q, q_shape));
   if (given.q_denominator.data != nullptr) {
-    REHYAT_RETURN_IF_ERROR(check_input("given.q_denominator", given.q_denominator, q_shape));
+    REHYAT_RETURN_IF_ERROR(check_layout("given.q_denominator", given.q_denominator, q_shape));
   }
   if ((given.q_denominator.data == nullptr) != (given.k_denominator.data == nullptr)) {
     return refuse_null(given.q_denominator.data == nullptr ? "given.q_denominator (its counterpart is set)"
                                                            : "given.k_denominator (its counterpart is set)");
   }
   return {};
+}
+
+/// Memory of given features whose layout has been checked.
+inline Status check_given_data(const GivenFeatures& given, const FeatureMap& phi, bool with_queries) {
+  if (phi.kind != FeatureMap::Kind::given) return {};
+  REHYAT_RETURN_IF_ERROR(check_data("given.k", given.k));
+  return with_queries ? check_data("given.q", given.q) : Status{};
 }
 
 /// Shapes and strides of q, k, v, out.
@@ -178,13 +185,13 @@ inline Status check_tensors(const Problem& p) {
   if (p.schedule != Schedule::softmax) {
     REHYAT_RETURN_IF_ERROR(check_equal("k.tokens", p.k.tokens, "q.tokens", p.q.tokens));
   }
-  REHYAT_RETURN_IF_ERROR(check_input("q", p.q, {p.q.batch, p.q.tokens, p.q.heads, p.q.dim}));
-  REHYAT_RETURN_IF_ERROR(check_input("k", p.k, {p.q.batch, p.k.tokens, p.k.heads, p.q.dim}));
-  REHYAT_RETURN_IF_ERROR(check_input("v", p.v, {p.q.batch, p.k.tokens, p.k.heads, p.v.dim}));
-  return check_output("out", p.out, {p.q.batch, p.q.tokens, p.q.heads, p.v.dim});
+  REHYAT_RETURN_IF_ERROR(check_layout("q", p.q, {p.q.batch, p.q.tokens, p.q.heads, p.q.dim}));
+  REHYAT_RETURN_IF_ERROR(check_layout("k", p.k, {p.q.batch, p.k.tokens, p.k.heads, p.q.dim}));
+  REHYAT_RETURN_IF_ERROR(check_layout("v", p.v, {p.q.batch, p.k.tokens, p.k.heads, p.v.dim}));
+  return check_output_layout("out", p.out, {p.q.batch, p.q.tokens, p.q.heads, p.v.dim});
 }
 
-/// All of a one-shot operator's preconditions but its workspace.
+/// All of a one-shot operator's preconditions that can be checked before there is memory.
 inline Status check(const Problem& p) {
   REHYAT_RETURN_IF_ERROR(check_tensors(p));
   if (p.framed()) {
@@ -214,6 +221,15 @@ inline Status check(const Problem& p) {
   REHYAT_RETURN_IF_ERROR(check_feature_maps(p.phi_q, p.phi_k, p.q.heads, p.k.heads, p.q.dim));
   return check_given(p.given, p.phi_q, {p.q.batch, p.q.tokens, p.q.heads, p.q.dim},
                      {p.q.batch, p.k.tokens, p.k.heads, p.q.dim}, true);
+}
+
+/// Memory behind the tensors of a checked problem.
+inline Status check_data(const Problem& p) {
+  REHYAT_RETURN_IF_ERROR(check_data("q", p.q));
+  REHYAT_RETURN_IF_ERROR(check_data("k", p.k));
+  REHYAT_RETURN_IF_ERROR(check_data("v", p.v));
+  REHYAT_RETURN_IF_ERROR(check_data("out", p.out));
+  return p.has_linear() ? check_given_data(p.given, p.phi_q, true) : Status{};
 }
 
 }  // namespace rehyat::detail

@@ -63,9 +63,10 @@ struct Shape {
   bool empty() const { return batch == 0 || tokens == 0 || heads == 0; }
 };
 
-/// Shape as expected, memory there, and every element's offset within what a pointer can reach.
+/// Shape as expected, and every element's offset within what a pointer can reach. Memory need not be there
+/// yet.
 template <class View>
-Status check_input(const char* name, const View& view, const Shape& expected) {
+Status check_layout(const char* name, const View& view, const Shape& expected) {
   const auto member = [&](const char* what, std::int64_t value, std::int64_t wanted) -> Status {
     if (value == wanted) return {};
     return Status::error(StatusCode::invalid_argument, "%s.%s is %" PRId64 ", expected %" PRId64, name, what,
@@ -76,9 +77,6 @@ Status check_input(const char* name, const View& view, const Shape& expected) {
   REHYAT_RETURN_IF_ERROR(member("heads", view.heads, expected.heads));
   REHYAT_RETURN_IF_ERROR(member("dim", view.dim, expected.dim));
   if (expected.empty()) return {};
-  if (view.data == nullptr) {
-    return Status::error(StatusCode::invalid_argument, "%s.data is null, expected memory", name);
-  }
   // with strides of 0 they could be anything
   if (!can_be_counted({view.dim, view.batch, view.tokens, view.heads})) {
     return Status::error(StatusCode::invalid_argument,
@@ -105,11 +103,11 @@ Status check_input(const char* name, const View& view, const Shape& expected) {
   return {};
 }
 
-/// As an input, and no two elements at one address: sorted by stride, each dimension steps over all smaller
-/// ones.
+/// As check_layout, and no two elements at one address: sorted by stride, each dimension steps over all
+/// smaller ones.
 template <class View>
-Status check_output(const char* name, const View& view, const Shape& expected) {
-  REHYAT_RETURN_IF_ERROR(check_input(name, view, expected));
+Status check_output_layout(const char* name, const View& view, const Shape& expected) {
+  REHYAT_RETURN_IF_ERROR(check_layout(name, view, expected));
   if (expected.empty()) return {};
   std::int64_t extents[3] = {view.batch, view.tokens, view.heads};
   std::int64_t strides[3] = {view.batch_stride, view.token_stride, view.head_stride};
@@ -140,7 +138,26 @@ Status check_output(const char* name, const View& view, const Shape& expected) {
 template <class View>
 Status check_optional_output(const char* name, const View& view, const Shape& expected) {
   if (view.data == nullptr) return {};
-  return check_output(name, view, expected);
+  return check_output_layout(name, view, expected);
+}
+
+/// Memory behind a view whose layout has been checked.
+template <class View>
+Status check_data(const char* name, const View& view) {
+  if (view.data != nullptr || Shape{view.batch, view.tokens, view.heads, view.dim}.empty()) return {};
+  return Status::error(StatusCode::invalid_argument, "%s.data is null, expected memory", name);
+}
+
+template <class View>
+Status check_input(const char* name, const View& view, const Shape& expected) {
+  REHYAT_RETURN_IF_ERROR(check_layout(name, view, expected));
+  return check_data(name, view);
+}
+
+template <class View>
+Status check_output(const char* name, const View& view, const Shape& expected) {
+  REHYAT_RETURN_IF_ERROR(check_output_layout(name, view, expected));
+  return check_data(name, view);
 }
 
 }  // namespace rehyat::detail

@@ -274,13 +274,9 @@ inline Result<std::size_t> workspace_size(const Problem& p, int slots, const Ker
   return measure.size();
 }
 
-inline Status run(const Problem& p, Workspace workspace, ExecutorRef executor, const Kernels& kernels) {
-  const int slots = executor.slots();
-  const Result<std::size_t> needed = workspace_size(p, slots, kernels);
-  if (!needed.ok()) return needed.status();
-  REHYAT_RETURN_IF_ERROR(check_workspace(workspace, *needed, slots));
-  Arena arena(workspace);
-  const OneShot o = plan(p, kernels, slots, arena);
+/// Runs what was planned for as many slots.
+inline void run(const OneShot& o, int slots, ExecutorRef executor) {
+  const Problem& p = o.p;
   start_reports(o.call, slots);
   if (o.sums.data != nullptr) {
     std::memset(o.sums.data, 0, static_cast<std::size_t>(o.call.batch * o.sums.entry_stride) * sizeof(float));
@@ -295,6 +291,16 @@ inline Status run(const Problem& p, Workspace workspace, ExecutorRef executor, c
     run_bidirectional_hybrid(o, executor);
   }
   merge_reports(o.call, slots, p.report);
+}
+
+inline Status run(const Problem& p, Workspace workspace, ExecutorRef executor, const Kernels& kernels) {
+  const int slots = executor.slots();
+  const Result<std::size_t> needed = workspace_size(p, slots, kernels);
+  if (!needed.ok()) return needed.status();
+  REHYAT_RETURN_IF_ERROR(check_data(p));
+  REHYAT_RETURN_IF_ERROR(check_workspace(workspace, *needed, slots));
+  Arena arena(workspace);
+  run(plan(p, kernels, slots, arena), slots, executor);
   return {};
 }
 

@@ -32,6 +32,7 @@ struct Problem {
   std::span<const std::int64_t> query_counts = {}, key_counts = {};
   QueryStatistics statistics = {};
   DenominatorReport* report = nullptr;
+  bool one_thread = false;  ///< runs on one thread: its phases need not have tasks for more
 
   bool has_linear() const {
     return schedule != Schedule::softmax && !(schedule == Schedule::uniform && rate == 1);
@@ -114,6 +115,7 @@ struct Call {
   float* scratch = nullptr;  ///< slots * slot_size floats
   std::int64_t slot_size = 0;
   DenominatorReport* reports = nullptr;  ///< one a slot, at report_stride
+  bool one_thread = false;               ///< as in Problem
 };
 
 inline Call call_of(const Problem& p, const Kernels& kernels) {
@@ -133,7 +135,8 @@ inline Call call_of(const Problem& p, const Kernels& kernels) {
           .stabilizer = p.stabilizer,
           .denominator_epsilon = p.denominator_epsilon,
           .denominator_floor = p.denominator_floor,
-          .statistics = p.statistics};
+          .statistics = p.statistics,
+          .one_thread = p.one_thread};
 }
 
 }  // namespace rehyat::detail

@@ -16,6 +16,25 @@ struct ChunkStep {
   StateMemory memory;
   RecurrentPlan plan;
   KeyViews tail, now;
+  bool attends, commits;
+
+  ChunkStep(const RecurrentConfig& c, const RecurrentChunk& ch, const StateMemory& m, const RecurrentPlan& p,
+            bool attends_now, bool commits_now)
+      : config(c),
+        chunk(ch),
+        memory(m),
+        plan(p),
+        tail(m.tail()),
+        now{ch.k, ch.v, ch.given.k, ch.given.k_denominator},
+        attends(attends_now),
+        commits(commits_now) {
+    Call& call = plan.call;
+    call.q = ch.q;
+    call.features = ch.given.q;
+    call.feature_denominators = ch.given.q_denominator;
+    call.out = ch.out;
+    call.statistics = ch.statistics;
+  }
 
   std::int64_t frames(std::int64_t b) const {
     return chunk.frames.empty() ? chunk.k.tokens / config.chunking.tokens_per_frame
@@ -59,6 +78,52 @@ struct ChunkStep {
     memory.shift_tail(b, g, (to < seen ? to - from : 0) * m, kept * m, now, begin * m,
                       (frames(b) - begin) * m, *plan.call.kernels);
   }
+
+  /// All phases. Attend and absorb of a hybrid step need not be in order and are one phase, unless
+  /// `executor` has to have them one by one: every phase is then a grid of entries x kv heads x others.
+  void run(ExecutorRef executor, bool one_by_one = false) const {
+    const Call& call = plan.call;
+    const bool linear = config.schedule == RecurrentSchedule::linear;
+    const StateSums<float> sums = memory.sums();
+    // linear attention reads the sums with this chunk in them: those of the state after the commit, or a copy
+    const StateSums<float> seen_by_queries = linear && !commits ? plan.peeked : sums;
+    const auto attend_work = [&](std::int64_t b, std::int64_t) {
+      return this->attend_work(b, seen_by_queries);
+    };
+    const auto absorb_work = [&](std::int64_t b, std::int64_t) { return this->absorb_work(b); };
+    const auto attend = [&](std::int64_t index, int slot) {
+      attend_task(call, plan.attend, index, slot, attend_work);
+    };
+    const std::int64_t attends_now = attends && !linear ? plan.attend.count() : 0;
+    const std::int64_t absorbs_now = commits || linear ? plan.absorb.count() : 0;
+    const std::int64_t together = one_by_one ? 0 : attends_now;
+    const auto attend_and_absorb = [&](std::int64_t index, int slot) {
+      if (index < together) return attend(index, slot);
+      absorb_task(call, plan.absorb, index - together, slot, absorb_work);
+    };
+    if (one_by_one) executor.run(attends_now, attend);
+    executor.run(together + absorbs_now, attend_and_absorb);
+    if (absorbs_now > 0) {
+      fold_phase(call, plan.absorb, executor, absorb_work, {sums.data, sums.entry_stride, sums.size},
+                 seen_by_queries);
+    }
+    if (attends && linear) executor.run(plan.attend.count(), attend);
+    if (!commits) return;
+    const auto move_tails = [&](std::int64_t index, int) {
+      move_tail(index / config.kv_heads, index % config.kv_heads);
+    };
+    executor.run(config.batch * config.kv_heads, move_tails);
+  }
+
+  /// After everything has been taken from the chunk.
+  void count_frames() const {
+    for (std::int64_t b = 0; b < config.batch; ++b) {
+      EntryHeader header = memory.header(b);
+      header.frames_seen += frames(b);
+      if (frames(b) > 0 && frames(b) < config.chunking.chunk_frames) header.finished = 1;
+      memory.set_header(b, header);
+    }
+  }
 };
 
 /// A chunk against its config and the state's progress.
@@ -82,6 +147,7 @@ inline Status check(const RecurrentConfig& c, const RecurrentChunk& chunk, const
     REHYAT_RETURN_IF_ERROR(check_statistics(chunk.statistics, chunk.q));
   }
   REHYAT_RETURN_IF_ERROR(check_given(chunk.given, c.phi_k, q, k, attends));
+  REHYAT_RETURN_IF_ERROR(check_given_data(chunk.given, c.phi_k, attends));
   if (has_tail_features(c) && (chunk.given.k_denominator.data != nullptr) != c.separate_denominator &&
       k.tokens > 0) {
     return refuse("given.k_denominator (0: null)", chunk.given.k_denominator.data != nullptr,
@@ -160,53 +226,12 @@ inline Status RecurrentState::advance(const RecurrentChunk& chunk, Operation ope
   REHYAT_RETURN_IF_ERROR(detail::check_workspace(workspace, *needed, slots));
 
   detail::Arena arena(workspace);
-  detail::ChunkStep step{config_,       chunk,
-                         memory,        detail::plan(config_, kernels, slots, arena),
-                         memory.tail(), {chunk.k, chunk.v, chunk.given.k, chunk.given.k_denominator}};
-  detail::Call& call = step.plan.call;
-  call.q = chunk.q;
-  call.features = chunk.given.q;
-  call.feature_denominators = chunk.given.q_denominator;
-  call.out = chunk.out;
-  call.statistics = chunk.statistics;
-  detail::start_reports(call, slots);
-
-  const bool linear = config_.schedule == RecurrentSchedule::linear;
-  const detail::StateSums<float> sums = memory.sums();
-  // linear attention reads the sums with this chunk in them: those of the state after the commit, or a copy
-  const detail::StateSums<float> seen_by_queries = linear && !commits ? step.plan.peeked : sums;
-  const auto attend_work = [&](std::int64_t b, std::int64_t) { return step.attend_work(b, seen_by_queries); };
-  const auto absorb_work = [&](std::int64_t b, std::int64_t) { return step.absorb_work(b); };
-  const std::int64_t attends_now = attends && !linear ? step.plan.attend.count() : 0;
-  const std::int64_t absorbs_now = commits || linear ? step.plan.absorb.count() : 0;
-  const auto attend_and_absorb = [&](std::int64_t index, int slot) {
-    if (index < attends_now) return detail::attend_task(call, step.plan.attend, index, slot, attend_work);
-    detail::absorb_task(call, step.plan.absorb, index - attends_now, slot, absorb_work);
-  };
-  executor.run(attends_now + absorbs_now, attend_and_absorb);
-  if (absorbs_now > 0) {
-    detail::fold_phase(call, step.plan.absorb, executor, absorb_work,
-                       {sums.data, sums.entry_stride, sums.size}, seen_by_queries);
-  }
-  if (attends && linear) {
-    const auto attend = [&](std::int64_t index, int slot) {
-      detail::attend_task(call, step.plan.attend, index, slot, attend_work);
-    };
-    executor.run(step.plan.attend.count(), attend);
-  }
-  if (attends) detail::merge_reports(call, slots, chunk.report);
-  if (!commits) return {};
-
-  const auto move_tail = [&](std::int64_t index, int) {
-    step.move_tail(index / config_.kv_heads, index % config_.kv_heads);
-  };
-  executor.run(config_.batch * config_.kv_heads, move_tail);
-  for (std::int64_t b = 0; b < config_.batch; ++b) {
-    detail::EntryHeader header = memory.header(b);
-    header.frames_seen += step.frames(b);
-    if (step.frames(b) > 0 && step.frames(b) < config_.chunking.chunk_frames) header.finished = 1;
-    memory.set_header(b, header);
-  }
+  const detail::ChunkStep step(config_, chunk, memory, detail::plan(config_, kernels, slots, arena), attends,
+                               commits);
+  detail::start_reports(step.plan.call, slots);
+  step.run(executor);
+  if (attends) detail::merge_reports(step.plan.call, slots, chunk.report);
+  if (commits) step.count_frames();
   return {};
 }
 

@@ -52,11 +52,11 @@ inline constexpr std::int64_t most_group_queries = 768;
 inline constexpr std::int64_t least_attend_tasks = 48;
 
 /// `most_queries`: tokens of the longest entry. Groups are smaller where the phase would otherwise have too
-/// few tasks.
+/// few tasks for its workers.
 inline AttendGrid attend_grid(const Call& call, std::int64_t columns, std::int64_t most_queries) {
   const std::int64_t blocks = call.heads / call.kv_heads * ceil_div(most_queries, call.kernels->query_block);
   const std::int64_t most_blocks = most_group_queries / call.kernels->query_block;
-  const std::int64_t sequences = call.batch * columns * call.kv_heads;
+  const std::int64_t sequences = call.one_thread ? least_attend_tasks : call.batch * columns * call.kv_heads;
   const std::int64_t share = ceil_div(blocks, ceil_div(least_attend_tasks, sequences < 1 ? 1 : sequences));
   const std::int64_t per_group = share < 1 ? 1 : share > most_blocks ? most_blocks : share;
   return {.columns = columns,
@@ -269,12 +269,7 @@ inline void start_reports(const Call& call, int slots) {
 inline void merge_reports(const Call& call, int slots, DenominatorReport* report) {
   if (report == nullptr) return;
   *report = {};
-  for (int i = 0; i < slots; ++i) {
-    const DenominatorReport& r = call.reports[i];
-    if (r.smallest < report->smallest) report->smallest = r.smallest;
-    if (r.smallest_magnitude < report->smallest_magnitude) report->smallest_magnitude = r.smallest_magnitude;
-    report->nan_count += r.nan_count;
-  }
+  for (int i = 0; i < slots; ++i) merge(*report, call.reports[i]);
 }
 
 }  // namespace rehyat::detail
