@@ -1,4 +1,4 @@
-# Headers, CMake package (with the dispatch helper) and pkg-config file. Nothing here depends on the processor or
+# Headers, CMake package (with the helpers) and pkg-config file. Nothing here depends on the processor or
 # on where it is installed.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -15,7 +15,7 @@ configure_package_config_file(cmake/rehyatConfig.cmake.in ${CMAKE_CURRENT_BINARY
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/rehyatConfigVersion.cmake COMPATIBILITY SameMinorVersion
                                  ARCH_INDEPENDENT)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/rehyatConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/rehyatConfigVersion.cmake
-              cmake/RehyatDispatch.cmake cmake/RehyatXsimd.cmake cmake/isa_unit.cpp.in
+              cmake/RehyatCApi.cmake cmake/RehyatDispatch.cmake cmake/RehyatXsimd.cmake cmake/isa_unit.cpp.in
         DESTINATION ${package_dir})
 
 file(RELATIVE_PATH include_from_pkgconfig /prefix/${pkgconfig_dir} /prefix/${CMAKE_INSTALL_INCLUDEDIR})
