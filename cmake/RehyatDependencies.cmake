@@ -58,3 +58,10 @@ function(rehyat_find_cli11)
   rehyat_find_or_fetch(CLI11 TARGET CLI11::CLI11 REPOSITORY https://github.com/CLIUtils/CLI11.git TAG v2.4.2
                        HEADERS include)
 endfunction()
+
+# MPI::MPI_CXX, in the calling folder, if there is one; never fetched. Of its C++ headers, which are no part of MPI any
+# more, nothing is included.
+macro(rehyat_find_mpi)
+  set(MPI_CXX_SKIP_MPICXX ON CACHE BOOL "Leave out MPI's own C++ bindings")
+  find_package(MPI QUIET COMPONENTS CXX)
+endmacro()

@@ -31,8 +31,9 @@ namespace rehyat {
 // - Errors: everything is checked before anything is computed; on an error nothing has been written.
 // - Determinism: for one instruction set, in the default floating-point environment, outputs are equal to the
 //   bit for every executor, number of slots, batch composition, alignment, content of workspace and outputs
-//   beforehand, and for one shot and recurrence. Between instruction sets, for logits up to 20 and
-//   non-negative features: relative L2 4e-6, and 1e-5 of the largest output for each element.
+//   beforehand, and for one shot and recurrence. Between instruction sets, and where the sums of a clip's
+//   parts were added up (add_sums), for logits up to 20 and non-negative features: relative L2 4e-6, and 1e-5
+//   of the largest output for each element.
 // - Environment: control bits are left as found; exception flags may be raised, and unmasked exceptions are
 //   not supported. What counts is the environment of the thread that runs a task; ThreadPool's threads have
 //   that of the thread that made it. Another rounding mode: within 1e-4 of the largest output (with float16

@@ -107,7 +107,25 @@ class RecurrentState {
   Status copy_from(const RecurrentState& other);
   Status copy_entry(std::int64_t to, const RecurrentState& other, std::int64_t from);
 
-  /// Frames committed to a batch entry (0 to batch - 1, not checked) since its reset.
+  /// Lets all batch entries begin in the middle of a clip, as a process does that shares a clip with others:
+  /// as if `frames_seen` frames, whole chunks of them, had been committed, but with sums of zero. Chunks that
+  /// are then committed leave the sums over what they absorb alone, frames [s, s') with s = max(frames_seen -
+  /// overlap_frames, 0) before and s' after; with the sums over [0, s) added (add_sums) the state is that of
+  /// a run from frame 0. `overlap` holds k, v and given key features of the last min(overlap_frames,
+  /// frames_seen) frames, which become the tail; nothing else of it is read, `frames` must be empty. Errors:
+  /// shapes; the state is then what it was.
+  Status start_at(std::int64_t frames_seen, const RecurrentChunk& overlap,
+                  const Kernels& kernels = default_kernels());
+
+  /// A and z of one batch entry and kv head over the frames absorbed since reset() or start_at(): n floats
+  /// `hi`, then n floats `lo`, where hi[i] + lo[i] is a sum; [F, padded Dv] of A, then z, padded with zeros
+  /// to multiples of 16. The same for every instruction set, so that processes can exchange them. Empty where
+  /// there is no such entry or head. Views the state.
+  std::span<float> sums(std::int64_t batch_entry, std::int64_t kv_head);
+  std::span<const float> sums(std::int64_t batch_entry, std::int64_t kv_head) const;
+
+  /// Frames committed to a batch entry (0 to batch - 1, not checked) since its reset, with those that
+  /// start_at() counted.
   std::int64_t frames_seen(std::int64_t batch_entry = 0) const;
   /// True after a chunk shorter than chunk_frames was committed.
   bool finished(std::int64_t batch_entry = 0) const;
@@ -127,6 +145,13 @@ class RecurrentState {
   RecurrentConfig config_;
   char* data_ = nullptr;
 };
+
+/// to += from, for RecurrentState::sums() over disjoint frames, or copies of them: what prefix sums over the
+/// parts of a clip rest on. Compensated: off by at most 2^-46 of the magnitudes added, in whatever order, and
+/// exact where either is zero. `from` and `to` may be the same, but must not overlap otherwise. Refused:
+/// sizes that differ, or that are no state's.
+inline Status add_sums(std::span<const float> from, std::span<float> to,
+                       const Kernels& kernels = default_kernels());
 
 }  // namespace rehyat
 

@@ -16,6 +16,9 @@ struct EntryHeader {
   std::int64_t finished;
 };
 
+/// Beyond any video; frames that come on top of it still can be counted.
+inline constexpr std::int64_t max_frames_seen = std::int64_t{1} << 62;
+
 /// Offsets inside the memory of one batch entry, in floats; the same for every instruction set.
 struct StateLayout {
   static constexpr std::int64_t header = 16;  // floats; holds an EntryHeader

@@ -126,6 +126,25 @@ struct ChunkStep {
   }
 };
 
+/// Keys and values of a chunk.
+inline Status check_keys(const RecurrentConfig& c, const RecurrentChunk& chunk, const Shape& k) {
+  REHYAT_RETURN_IF_ERROR(check_input("k", chunk.k, k));
+  return check_input("v", chunk.v, {k.batch, k.tokens, k.heads, c.value_dim});
+}
+
+/// Given features of a chunk: those of its keys, and of its queries if it `attends`.
+inline Status check_features(const RecurrentConfig& c, const RecurrentChunk& chunk, const Shape& q,
+                             const Shape& k, bool attends) {
+  REHYAT_RETURN_IF_ERROR(check_given(chunk.given, c.phi_k, q, k, attends));
+  REHYAT_RETURN_IF_ERROR(check_given_data(chunk.given, c.phi_k, attends));
+  if (has_tail_features(c) && (chunk.given.k_denominator.data != nullptr) != c.separate_denominator &&
+      k.tokens > 0) {
+    return refuse("given.k_denominator (0: null)", chunk.given.k_denominator.data != nullptr,
+                  "to be there if and only if config.separate_denominator");
+  }
+  return {};
+}
+
 /// A chunk against its config and the state's progress.
 inline Status check(const RecurrentConfig& c, const RecurrentChunk& chunk, const StateMemory& memory,
                     bool attends) {
@@ -139,20 +158,13 @@ inline Status check(const RecurrentConfig& c, const RecurrentChunk& chunk, const
                          " tokens",
                          k.tokens, c.chunking.chunk_frames, m);
   }
-  REHYAT_RETURN_IF_ERROR(check_input("k", chunk.k, k));
-  REHYAT_RETURN_IF_ERROR(check_input("v", chunk.v, {k.batch, k.tokens, k.heads, c.value_dim}));
+  REHYAT_RETURN_IF_ERROR(check_keys(c, chunk, k));
   if (attends) {
     REHYAT_RETURN_IF_ERROR(check_input("q", chunk.q, q));
     REHYAT_RETURN_IF_ERROR(check_output("out", chunk.out, {q.batch, q.tokens, q.heads, c.value_dim}));
     REHYAT_RETURN_IF_ERROR(check_statistics(chunk.statistics, chunk.q));
   }
-  REHYAT_RETURN_IF_ERROR(check_given(chunk.given, c.phi_k, q, k, attends));
-  REHYAT_RETURN_IF_ERROR(check_given_data(chunk.given, c.phi_k, attends));
-  if (has_tail_features(c) && (chunk.given.k_denominator.data != nullptr) != c.separate_denominator &&
-      k.tokens > 0) {
-    return refuse("given.k_denominator (0: null)", chunk.given.k_denominator.data != nullptr,
-                  "to be there if and only if config.separate_denominator");
-  }
+  REHYAT_RETURN_IF_ERROR(check_features(c, chunk, q, k, attends));
   REHYAT_RETURN_IF_ERROR(check_counts("frames", chunk.frames, c.batch, k.tokens / m));
   for (std::int64_t b = 0; b < c.batch; ++b) {
     const std::int64_t frames =
@@ -279,3 +291,5 @@ inline bool RecurrentState::finished(std::int64_t batch_entry) const {
 }
 
 }  // namespace rehyat
+
+#include "rehyat/detail/recurrent_parts.hpp"

@@ -37,9 +37,6 @@ inline constexpr std::uint32_t state_byte_order = 0x01020304;
 inline constexpr std::size_t entries_offset = 24, state_header_size = 144, state_checksum_size = 8;
 inline constexpr std::size_t entry_header_size = 16;
 
-/// Beyond any video; frames that come on top of it still can be counted.
-inline constexpr std::int64_t max_frames_seen = std::int64_t{1} << 62;
-
 /// The door to a state's memory.
 class StateAccess {
  public:
