@@ -51,9 +51,9 @@ TEST(IsaTest, AvailabilityIsWhatLinuxSays) {
     }
     return true;
   };
-  EXPECT_EQ(available(Isa::avx2), has({"avx2", "fma"}));
+  EXPECT_EQ(available(Isa::avx2), has({"avx2", "fma", "f16c"}));
   EXPECT_EQ(available(Isa::avx512),
-            has({"avx2", "fma", "avx512f", "avx512cd", "avx512dq", "avx512bw", "avx512vl"}));
+            has({"avx2", "fma", "f16c", "avx512f", "avx512cd", "avx512dq", "avx512bw", "avx512vl"}));
   EXPECT_FALSE(available(Isa::neon));
 }
 #endif
@@ -104,10 +104,10 @@ class IsaDeathTest : public testing::Test {
   /// Ends the process with a status that says which kernels run.
   [[noreturn]] static void choose(const char* forced) {
     forced == nullptr ? unsetenv("REHYAT_ISA") : setenv("REHYAT_ISA", forced, 1);
-    const Isa chosen = active_isa();
+    const Isa chosen = active();
     setenv("REHYAT_ISA", "nothing", 1);  // too late to matter
-    std::exit(10 + static_cast<int>(
-                       active_isa() == chosen && &default_kernels() == &active_kernels() ? chosen : Isa{99}));
+    std::exit(10 + static_cast<int>(active() == chosen && &default_kernels() == &active_kernels() ? chosen
+                                                                                                  : Isa{99}));
   }
 };
 

@@ -31,6 +31,9 @@ inline bool cpu_has_f16c() {
 
 /// Whether this CPU (and its operating system) runs the ISA's code.
 inline bool cpu_has(Isa isa) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_cpu_init();  // whoever asks may come before the compiler's own initialiser
+#endif
   switch (isa) {
     case Isa::scalar:
       return true;
@@ -38,7 +41,7 @@ inline bool cpu_has(Isa isa) {
     case Isa::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu_has_f16c();
     case Isa::avx512:
-      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      return cpu_has(Isa::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
              __builtin_cpu_supports("avx512vl");
 #elif defined(__aarch64__)
@@ -101,8 +104,8 @@ inline Result<const Kernels*> find_kernels(const char* name) {
 /// else the best. An unusable REHYAT_ISA ends the program with its message: running something else in silence
 /// would be worse.
 inline const Kernels& active_kernels() {
-  static constinit std::atomic<const Kernels*> active{nullptr};
-  const Kernels* kernels = active.load(std::memory_order_acquire);
+  static constinit std::atomic<const Kernels*> chosen{nullptr};
+  const Kernels* kernels = chosen.load(std::memory_order_acquire);
   if (kernels == nullptr) {
     const char* forced = std::getenv("REHYAT_ISA");
     const Result<const Kernels*> found = find_kernels(forced == nullptr || *forced == '\0' ? "auto" : forced);
@@ -111,12 +114,12 @@ inline const Kernels& active_kernels() {
       std::abort();
     }
     kernels = *found;
-    active.store(kernels, std::memory_order_release);
+    chosen.store(kernels, std::memory_order_release);
   }
   return *kernels;
 }
 
 /// The ISA in use.
-inline Isa active_isa() { return active_kernels().isa; }
+inline Isa active() { return active_kernels().isa; }
 
 }  // namespace rehyat

@@ -182,7 +182,7 @@ TEST(CTensors, HaveTheStridesOfCpp) {
 }
 
 TEST(CIsa, IsThatOfCpp) {
-  EXPECT_EQ(rehyat_active_isa(), static_cast<rehyat_isa>(active_isa()));
+  EXPECT_EQ(rehyat_active_isa(), static_cast<rehyat_isa>(active()));
   for (rehyat_isa i = 0; i < num_isas; ++i) {
     EXPECT_EQ(rehyat_isa_available(i), available(static_cast<Isa>(i)) ? 1 : 0);
     EXPECT_STREQ(rehyat_isa_name(i), isa_name(static_cast<Isa>(i)));

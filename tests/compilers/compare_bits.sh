@@ -1,29 +1,42 @@
 #!/usr/bin/env bash
-# Builds against the headers alone, for every instruction set of this CPU, with each compiler and optimisation level:
-#   compare_bits.sh INCLUDE_DIRS BUILD_DIR COMPILER...     (INCLUDE_DIRS separated by ;)
-# - bits.cpp, whose hashes of all operators' outputs must be equal, with and without contraction of a * b + c;
-# - a unit of run-time dispatch, in which no weak symbol may lie outside the namespace of its instruction set: the linker
-#   could otherwise give a program's baseline code a function compiled for a CPU that it does not run on.
+# Against the headers alone, with each compiler:
+#   compare_bits.sh INCLUDE_DIRS BUILD_DIR EMULATOR COMPILER...     (INCLUDE_DIRS separated by ;)
+# - bits.cpp, whose hashes of all operators' outputs must be equal by instruction set: with kernels of the compiler's flags,
+#   and with run-time dispatch, its objects linked in two orders, their kernels at several optimisation levels, with and
+#   without contraction of a * b + c;
+# - in a unit of run-time dispatch no weak symbol may lie outside the namespace of its instruction set: the linker could
+#   otherwise give a program's baseline code a function compiled for a CPU that it does not run on;
+# - nothing may be initialised before main, and multiply-adds must be one instruction (fused.py);
+# - on CPUs without AVX, emulated by EMULATOR (qemu-x86_64, or "" for none), the program runs its scalar kernels and
+#   refuses others.
 set -euo pipefail
 
 source_dir=$(cd "$(dirname "$0")" && pwd)
 include_dirs=$1
 build_dir=$2
-shift 2
+emulator=$3
+shift 3
 mkdir -p "$build_dir"
 
 declare -A flags=(
   [scalar]="-DREHYAT_KERNEL_ISA_SCALAR"
   [avx2]="-mavx2 -mfma"
   [avx512]="-mavx512f -mavx512cd -mavx512dq -mavx512bw -mavx512vl -mfma"
+  [neon]=""
 )
-isas=(scalar)
-if grep -qw avx2 /proc/cpuinfo; then isas+=(avx2); fi
-if grep -qw avx512dq /proc/cpuinfo; then isas+=(avx512); fi
-if [[ $(uname -m) == aarch64 ]]; then
-  flags[neon]=""
-  isas+=(neon)
-fi
+case $(uname -m) in
+  x86_64) isas=(scalar avx2 avx512) ;;
+  aarch64) isas=(scalar neon) ;;
+  *) isas=(scalar) ;;
+esac
+
+# cpu_has ISA: the CPU that this runs on.
+cpu_has() {
+  case $1 in
+    avx2) grep -qw avx2 /proc/cpuinfo ;;
+    avx512) grep -qw avx512dq /proc/cpuinfo ;;
+  esac
+}
 
 includes=()
 IFS=';' read -ra dirs <<<"$include_dirs"
@@ -33,32 +46,107 @@ for dir in "${dirs[@]}"; do
 done
 
 failed=0
-for isa in "${isas[@]}"; do
-  expected=
-  read -ra isa_flags <<<"${flags[$isa]}"
-  printf '#include "rehyat/kernel/instantiate.hpp"\nREHYAT_DEFINE_KERNELS(%s)\n' "$isa" >"$build_dir/unit.cpp"
-  for compiler in "$@"; do
-    variants=("-O1" "-O2" "-O3" "-O2 -ffp-contract=off")
-    if [[ $isa == avx2 ]]; then variants+=("-O2 -mf16c"); fi  # float16 by instruction instead of by shifts
-    for variant in "${variants[@]}"; do
-      read -ra options <<<"$variant"
-      build=("$compiler" -std=c++20 "${options[@]}" "${isa_flags[@]}" "${includes[@]}")
-      "${build[@]}" "$source_dir/bits.cpp" -pthread -o "$build_dir/bits"
-      hash=$("$build_dir/bits")
-      printf '%-10s %-24s %s\n' "$(basename "$compiler")" "$variant" "$hash"
-      expected=${expected:-$hash}
-      if [[ $hash != "$expected" || $hash != "$isa "* ]]; then
-        echo "error: expected $expected"
-        failed=1
-      fi
-      "${build[@]}" -fno-exceptions -c "$build_dir/unit.cpp" -o "$build_dir/unit.o"
-      strays=$(nm -C "$build_dir/unit.o" | grep -E '^[0-9a-f]* [VWu] ' | grep -v "rehyat::kernel::$isa::" || true)
-      if [[ -n $strays ]]; then
-        echo "error: weak symbols outside rehyat::kernel::$isa:"
-        echo "$strays"
-        failed=1
-      fi
+complain() {
+  echo "error: $*"
+  failed=1
+}
+
+declare -A expected=() units=()
+
+# check_hash WHAT ISA COMMAND...: prints what the program printed, and compares.
+check_hash() {
+  local what=$1 isa=$2 hash
+  shift 2
+  hash=$(REHYAT_ISA=$isa "$@") || complain "$* ended with $?"
+  printf '%-10s %-40s %s\n' "$(basename "$compiler")" "$what" "$hash"
+  expected[$isa]=${expected[$isa]:-$hash}
+  if [[ $hash != "${expected[$isa]}" || $hash != "$isa "* ]]; then complain "expected ${expected[$isa]}"; fi
+}
+
+# check_unit OBJECT ISA
+check_unit() {
+  local strays
+  strays=$(nm -C "$1" | grep -E '^[0-9a-f]* +[VWvwu] ' | grep -v "rehyat::kernel::$2::" || true)
+  if [[ -n $strays ]]; then complain "$1: weak symbols outside rehyat::kernel::$2:"$'\n'"$strays"; fi
+  if [[ $2 == avx* ]]; then python3 "$source_dir/fused.py" "$1" || failed=1; fi
+}
+
+# check_uninitialised OBJECT
+check_uninitialised() {
+  if objdump -h "$1" | grep -E '\.(init_array|ctors)'; then complain "$1 is initialised before main"; fi
+}
+
+# compile OBJECT OPTION...
+compile() { "$compiler" -std=c++20 "${includes[@]}" "${@:2}" -c -o "$1"; }
+
+# compare_variant NAME: links the program with the units in both orders.
+compare_variant() {
+  local order isa
+  "$compiler" "$program.o" "${units[@]}" -pthread -o "$program"
+  "$compiler" "${units[@]}" "$program.o" -pthread -o "$program.reversed"
+  for order in "" .reversed; do
+    for isa in "${isas[@]}"; do
+      if cpu_has "$isa"; then check_hash "dispatch $1$order" "$isa" "$program$order"; fi
     done
   done
+}
+
+# build_units FLAGS ISA...
+build_units() {
+  local options isa isa_flags
+  read -ra options <<<"$1"
+  shift
+  for isa in "$@"; do
+    read -ra isa_flags <<<"${flags[$isa]}"
+    units[$isa]=$program.$isa.o
+    printf '#include "rehyat/kernel/instantiate.hpp"\nREHYAT_DEFINE_KERNELS(%s)\n' "$isa" >"$build_dir/$isa.cpp"
+    compile "${units[$isa]}" "${options[@]}" "${isa_flags[@]}" -fno-exceptions "$build_dir/$isa.cpp"
+    check_unit "${units[$isa]}" "$isa"
+    check_uninitialised "${units[$isa]}"
+  done
+}
+
+# The kernels of the compiler's flags.
+compare_headers() {
+  local isa isa_flags
+  for isa in "${isas[@]}"; do
+    if cpu_has "$isa"; then
+      read -ra isa_flags <<<"${flags[$isa]}"
+      compile "$build_dir/headers.o" -O2 "${isa_flags[@]}" "$source_dir/bits.cpp"
+      "$compiler" "$build_dir/headers.o" -pthread -o "$build_dir/headers"
+      check_hash headers "$isa" "$build_dir/headers"
+    fi
+  done
+}
+
+emulate_old_cpus() {
+  local cpu isa message
+  for cpu in core2duo Nehalem; do
+    check_hash "dispatch on $cpu" scalar "$emulator" -cpu "$cpu" "$program"
+    REHYAT_ISA='' "$emulator" -cpu "$cpu" "$program" | grep -qFx "${expected[scalar]}" ||
+      complain "$cpu: the best instruction set is not scalar"
+    for isa in avx2 avx512; do
+      message=$(REHYAT_ISA=$isa "$emulator" -cpu "$cpu" "$program" 2>&1) && complain "$cpu: $isa was not refused"
+      [[ $message == *"isa is $isa, which this CPU does not have"* ]] || complain "$cpu: $isa: $message"
+    done
+  done
+}
+
+for compiler in "$@"; do
+  program=$build_dir/$(basename "$compiler")
+  defines=(-DREHYAT_DISPATCH=1)
+  for isa in "${isas[@]}"; do defines+=("-DREHYAT_DISPATCH_${isa^^}=1"); done
+  compile "$program.o" -O2 "${defines[@]}" "$source_dir/bits.cpp"
+  check_uninitialised "$program.o"
+  compare_headers
+  for variant in -O1 -O2 -O3 "-O2 -ffp-contract=off"; do
+    build_units "$variant" "${isas[@]}"
+    compare_variant "$variant"
+  done
+  if [[ -n $emulator ]]; then emulate_old_cpus; fi
+  if [[ " ${isas[*]} " == *" avx2 "* ]]; then
+    build_units "-O2 -mf16c" avx2  # float16 by instruction instead of by shifts
+    compare_variant "-O2 -mf16c"
+  fi
 done
 exit $failed

@@ -12,18 +12,6 @@
 #include "rehyat/kernels.hpp"
 #include "rehyat/rehyat.h"
 
-namespace rehyat::c_api {
-
-inline bool isa_available(Isa isa) {
-#ifdef REHYAT_DISPATCH
-  return available(isa);
-#else
-  return isa == default_kernels().isa;
-#endif
-}
-
-}  // namespace rehyat::c_api
-
 #define REHYAT_TEXT(x) #x
 #define REHYAT_VERSION_TEXT(major, minor, patch) \
   REHYAT_TEXT(major) "." REHYAT_TEXT(minor) "." REHYAT_TEXT(patch)
@@ -35,13 +23,11 @@ extern "C" const char* rehyat_version(void) {
 #undef REHYAT_VERSION_TEXT
 #undef REHYAT_TEXT
 
-extern "C" rehyat_isa rehyat_active_isa(void) {
-  return static_cast<rehyat_isa>(rehyat::default_kernels().isa);
-}
+extern "C" rehyat_isa rehyat_active_isa(void) { return static_cast<rehyat_isa>(rehyat::active()); }
 
 extern "C" int32_t rehyat_isa_available(rehyat_isa isa) {
   if (isa < 0 || isa >= rehyat::num_isas) return 0;
-  return rehyat::c_api::isa_available(static_cast<rehyat::Isa>(isa)) ? 1 : 0;
+  return rehyat::available(static_cast<rehyat::Isa>(isa)) ? 1 : 0;
 }
 
 extern "C" const char* rehyat_isa_name(rehyat_isa isa) {

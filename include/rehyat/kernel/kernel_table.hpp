@@ -146,8 +146,8 @@ struct ConvertTask {
 
 }  // namespace kernel
 
-/// The kernels of one instruction set. Obtain one from native_kernels() or, with run-time dispatch, from
-/// active_kernels() or find_kernels(); pass it to an operator to choose what runs.
+/// The kernels of one instruction set. Obtain one from default_kernels() or, with run-time dispatch,
+/// from find_kernels(); pass it to an operator to choose what runs.
 struct Kernels {
   Isa isa;
   std::int64_t query_block;  ///< queries that a block holds

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Whether the register tiles of ISA units multiply and add in one instruction: fused.py OBJECT...
+
+xsimd 8.1 spells AVX-512's fma as a product and a sum, which Clang keeps apart. Looked at are the innermost loops of the
+disassembly whose arithmetic on whole vectors is multiplications and additions alone: none may have both, and there must be
+loops of a whole tile of fused ones.
+"""
+import argparse
+import re
+import subprocess
+import sys
+
+FUSED = re.compile(r"vfn?m(add|sub)\d+ps")
+OTHER = re.compile(r"v(sub|div|sqrt|max|min|cmp|round|rndscale|reduce|scalef)\w*ps")
+WHOLE_TILE, TILE_LOOPS = 12, 3  # AVX2: 4 rows of 3 vectors; AVX-512: 8 of 3. The units have more than 3 such loops
+
+
+def innermost_loops(disassembly):
+    """Lists of (mnemonic, operands): what lies between a jump backwards and its target, without another such pair."""
+    for function in disassembly.split("\n\n"):
+        code = re.findall(r"^ *([0-9a-f]+):\t(\S+) *(.*)$", function, re.M)
+        index = {int(address, 16): i for i, (address, _, _) in enumerate(code)}
+        jumps = [(index.get(int(target[1], 16), i + 1), i) for i, (_, name, operands) in enumerate(code)
+                 if name.startswith("j") and (target := re.match(r"([0-9a-f]+) <", operands))]
+        loops = [(first, last) for first, last in jumps if first <= last]
+        for first, last in loops:
+            if not any((a, b) != (first, last) and first <= a and b <= last for a, b in loops):
+                yield [(name, operands) for _, name, operands in code[first:last + 1]]
+
+
+def counts(loop):
+    """Fused, multiplications, additions and everything else, on vectors of 8 or 16 floats."""
+    names = [name for name, operands in loop if re.search(r"%[yz]mm", operands)]
+    return (sum(bool(FUSED.fullmatch(name)) for name in names), names.count("vmulps"), names.count("vaddps"),
+            sum(bool(OTHER.fullmatch(name)) for name in names))
+
+
+def complaint(path):
+    """What is wrong with an object, or nothing."""
+    disassembly = subprocess.run(["objdump", "-d", "--no-show-raw-insn", path], stdout=subprocess.PIPE, text=True,
+                                 check=True).stdout
+    tiles = [found for found in map(counts, innermost_loops(disassembly)) if found[3] == 0]
+    for fused, multiplications, additions, _ in tiles:
+        if multiplications and additions:
+            return (f"a loop of {multiplications} multiplications and {additions} additions, {fused} fused; "
+                    f"expected them fused")
+    whole = sum(fused >= WHOLE_TILE for fused, _, _, _ in tiles)
+    if whole < TILE_LOOPS:
+        return f"{whole} loops of {WHOLE_TILE} or more fused multiply-adds, expected {TILE_LOOPS} or more"
+    return None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("objects", nargs="+", metavar="OBJECT")
+    found = {path: text for path in parser.parse_args().objects if (text := complaint(path))}
+    for path, text in found.items():
+        print(f"error: {path}: {text}")
+    sys.exit(bool(found))
