@@ -55,7 +55,7 @@ NAMED = (
               "memory.shift_tail(b, g, (to < seen && to > from ? to - from - 1 : 0) * m,")),
     schedule("short_chunk_does_not_finish", "recurrent_state", ("header.finished = 1;", "header.finished = 0;")),
     schedule("linear_peek_writes_the_state", "recurrent_state",
-             ("linear && !commits ? step.plan.peeked : sums", "sums")),
+             ("linear && !commits ? plan.peeked : sums", "sums")),
     schedule("other_entry_copied", "recurrent_state", ("source.entry(from)", "source.entry(to)")),
     schedule("counts_of_keys_ignored", "problem",
              ("return key_counts.empty() ? k.tokens / unit() : key_counts[static_cast<std::size_t>(b)];",
