@@ -99,8 +99,8 @@ build_units() {
   for isa in "$@"; do
     read -ra isa_flags <<<"${flags[$isa]}"
     units[$isa]=$program.$isa.o
-    printf '#include "rehyat/kernel/instantiate.hpp"\nREHYAT_DEFINE_KERNELS(%s)\n' "$isa" >"$build_dir/$isa.cpp"
-    compile "${units[$isa]}" "${options[@]}" "${isa_flags[@]}" -fno-exceptions "$build_dir/$isa.cpp"
+    printf '#include "rehyat/kernel/instantiate.hpp"\nREHYAT_DEFINE_KERNELS(%s)\n' "$isa" >"$program.$isa.cpp"
+    compile "${units[$isa]}" "${options[@]}" "${isa_flags[@]}" -fno-exceptions "$program.$isa.cpp"
     check_unit "${units[$isa]}" "$isa"
     check_uninitialised "${units[$isa]}"
   done
@@ -112,9 +112,9 @@ compare_headers() {
   for isa in "${isas[@]}"; do
     if cpu_has "$isa"; then
       read -ra isa_flags <<<"${flags[$isa]}"
-      compile "$build_dir/headers.o" -O2 "${isa_flags[@]}" "$source_dir/bits.cpp"
-      "$compiler" "$build_dir/headers.o" -pthread -o "$build_dir/headers"
-      check_hash headers "$isa" "$build_dir/headers"
+      compile "$program.headers.o" -O2 "${isa_flags[@]}" "$source_dir/bits.cpp"
+      "$compiler" "$program.headers.o" -pthread -o "$program.headers"
+      check_hash headers "$isa" "$program.headers"
     fi
   done
 }
@@ -132,14 +132,14 @@ emulate_old_cpus() {
   done
 }
 
-for compiler in "$@"; do
-  program=$build_dir/$(basename "$compiler")
-  defines=(-DREHYAT_DISPATCH=1)
+# check_compiler VARIANT...: everything for $compiler; leaves the hashes in $program.hashes.
+check_compiler() {
+  local isa variant defines=(-DREHYAT_DISPATCH=1)
   for isa in "${isas[@]}"; do defines+=("-DREHYAT_DISPATCH_${isa^^}=1"); done
   compile "$program.o" -O2 "${defines[@]}" "$source_dir/bits.cpp"
   check_uninitialised "$program.o"
   compare_headers
-  for variant in -O1 -O2 -O3 "-O2 -ffp-contract=off"; do
+  for variant in "$@"; do
     build_units "$variant" "${isas[@]}"
     compare_variant "$variant"
   done
@@ -148,5 +148,24 @@ for compiler in "$@"; do
     build_units "-O2 -mf16c" avx2  # float16 by instruction instead of by shifts
     compare_variant "-O2 -mf16c"
   fi
+  printf '%s\n' "${expected[@]}" >"$program.hashes"
+  return "$failed"
+}
+
+# All compilers at once; the first of each kind at every level, a further one at the highest.
+programs=()
+variants=(-O1 -O2 -O3 "-O2 -ffp-contract=off")
+for compiler in "$@"; do
+  program=$build_dir/$(basename "$compiler")
+  if [[ ${#programs[@]} -ge 2 ]]; then variants=(-O3); fi
+  programs+=("$program")
+  check_compiler "${variants[@]}" >"$program.log" 2>&1 &
+  running[${#programs[@]}]=$!
 done
+for i in "${!programs[@]}"; do
+  wait "${running[i + 1]}" || complain "$(basename "${programs[i]}") ended with $?"
+  cat "${programs[i]}.log"
+done
+different=$(cat "${programs[@]/%/.hashes}" | sort -u | cut -d' ' -f1 | uniq -d)
+if [[ -n $different ]]; then complain "compilers differ on" $different; fi
 exit $failed
