@@ -29,10 +29,11 @@ class Sizes:
     frames: str  # of the sweep; its clips are small, so that exact attention gets to 1,000
     time_limit: int  # seconds of a peer's run in the sweep
     cache_clip: str
+    pairs: str  # rows of bench_ratios and bench_reference
 
 
-FULL = Sizes(QUOTED, 5, 2, "31x20x30_12x128", 256, "31,62,125,250,500,1000", 30, "13x20x30")
-TRIAL = Sizes("^quick/.*/small", 1, 1, "8x8x8_2x64", 64, "8,16,32,64", 2, "7x8x8")
+FULL = Sizes(QUOTED, 5, 2, "31x20x30_12x128", 256, "31,62,125,250,500,1000", 30, "13x20x30", "^quick/")
+TRIAL = Sizes("^quick/.*/small", 1, 1, "8x8x8_2x64", 64, "8,16,32,64", 2, "7x8x8", "^quick/.*/small")
 
 
 def google_benchmark(name, rows=lambda sizes: "^quick/"):
@@ -74,8 +75,10 @@ class Step:
 STEPS = {
     "operators": Step("all operators, instruction sets, threads", 12,
                       google_benchmark("operators", lambda sizes: sizes.rows)),
-    "ratios": Step("layouts, threads, streaming: pairs in turn", 3, google_benchmark("ratios")),
-    "reference": Step("hybrid beside exact attention and Eigen, in turn", 1, google_benchmark("reference")),
+    "ratios": Step("layouts, threads, streaming: pairs in turn", 3,
+                   google_benchmark("ratios", lambda sizes: sizes.pairs)),
+    "reference": Step("hybrid beside exact attention and Eigen, in turn", 1,
+                      google_benchmark("reference", lambda sizes: sizes.pairs)),
     "kernels": Step("the kernels alone", 1, google_benchmark("kernels")),
     "chunking": Step("a grid of Tc and To", 1, google_benchmark("operators", lambda _: "^chunking/")),
     "window": Step("a grid of Tc and To on real q, k, v", 0.2, script("window_error.py")),
