@@ -30,40 +30,43 @@ using Clock = std::chrono::steady_clock;
 
 constexpr const char* usage =
     "rehyat_soak [--minutes N | --rounds N] [--threads N] [--cases N] [--calls N] [--seed N]\n"
+    "            [--resident 0|1]\n"
     "  --minutes  ends with the first round after so many minutes\n"
     "  --rounds   ends after so many rounds (3, unless there are minutes)\n"
     "  --threads  threads that call at once (8)\n"
     "  --cases    clips of a round (16)\n"
     "  --calls    calls of each thread in a round (200)\n"
     "  --seed     of everything random (1)\n"
+    "  --resident whether memory in RAM counts, not only what is allocated (1; 0 under an emulator)\n"
     "Status 1 if a result is wrong, or memory grows after the first minute (or the first half of the "
     "rounds).\n";
 
 struct Options {
-  std::int64_t minutes = 0, rounds = 3, threads = 8, cases = 16, calls = 200, seed = 1;
+  std::int64_t minutes = 0, rounds = 3, threads = 8, cases = 16, calls = 200, seed = 1, resident = 1;
 };
 
 /// False if they are not what the usage says.
 bool parse(int count, char** arguments, Options& options) {
   for (int i = 1; i + 1 < count; i += 2) {
     const std::string_view name = arguments[i], value = arguments[i + 1];
-    std::int64_t* number = name == "--minutes"   ? &options.minutes
-                           : name == "--rounds"  ? &options.rounds
-                           : name == "--threads" ? &options.threads
-                           : name == "--cases"   ? &options.cases
-                           : name == "--calls"   ? &options.calls
-                           : name == "--seed"    ? &options.seed
-                                                 : nullptr;
+    std::int64_t* number = name == "--minutes"    ? &options.minutes
+                           : name == "--rounds"   ? &options.rounds
+                           : name == "--threads"  ? &options.threads
+                           : name == "--cases"    ? &options.cases
+                           : name == "--calls"    ? &options.calls
+                           : name == "--seed"     ? &options.seed
+                           : name == "--resident" ? &options.resident
+                                                  : nullptr;
     if (number == nullptr) return false;
     const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), *number);
     if (error != std::errc() || end != value.data() + value.size() || *number < 0) return false;
   }
-  return count % 2 == 1 && options.threads > 0 && options.cases > 0;
+  return count % 2 == 1 && options.threads > 0 && options.cases > 0 && options.resident <= 1;
 }
 
 class Soak {
  public:
-  explicit Soak(const Options& options) : options_(options) {}
+  explicit Soak(const Options& options) : options_(options), watch_(options.resident != 0) {}
 
   /// The exit status.
   int run() {
