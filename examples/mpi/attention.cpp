@@ -11,24 +11,11 @@ void require(const Status& status) {
   if (!status.ok()) throw std::runtime_error(status.message());
 }
 
-/// The weights of `count` heads from `first` on.
-FeatureMap heads_of(FeatureMap map, std::int64_t head_dim, std::int64_t first, std::int64_t count) {
-  std::int64_t in_dim = head_dim;
-  for (int i = 0; map.kind == FeatureMap::Kind::polynomial && i < map.num_layers; ++i) {
-    DenseLayer& layer = map.layers[i];
-    layer.weight += first * map.stored_rows(layer.out_dim) * in_dim;
-    if (layer.bias != nullptr) layer.bias += first * layer.out_dim;
-    in_dim = layer.out_dim;
-  }
-  map.heads = count;
-  return map;
-}
-
 /// The recurrence of kv head `g` and the query heads that read it: heads do not depend on each other.
 RecurrentConfig config_of_head(RecurrentConfig c, std::int64_t g) {
   const std::int64_t heads = c.heads / c.kv_heads;
-  c.phi_q = heads_of(c.phi_q, c.head_dim, g * heads, heads);
-  c.phi_k = heads_of(c.phi_k, c.head_dim, g, 1);
+  c.phi_q = c.phi_q.of_heads(c.head_dim, g * heads, heads);
+  c.phi_k = c.phi_k.of_heads(c.head_dim, g, 1);
   c.heads = heads;
   c.kv_heads = 1;
   return c;

@@ -84,6 +84,22 @@ struct FeatureMap {
     return (out_dim + weight_panel - 1) / weight_panel * weight_panel;
   }
 
+  /// The same map for heads [first, first + count) alone, of queries or keys of `head_dim` elements; it views
+  /// the same weights. Nothing is checked: operators must accept this map, and it must have those heads.
+  constexpr FeatureMap of_heads(std::int64_t head_dim, std::int64_t first, std::int64_t count) const {
+    FeatureMap map = *this;
+    if (kind != Kind::polynomial) return map;
+    map.heads = count;
+    std::int64_t in_dim = head_dim;
+    for (int i = 0; i < num_layers && i < max_feature_layers; ++i) {  // GCC 12 must see the second bound too
+      DenseLayer& layer = map.layers[i];
+      layer.weight += first * stored_rows(layer.out_dim) * in_dim;
+      if (layer.bias != nullptr) layer.bias += first * layer.out_dim;
+      in_dim = layer.out_dim;
+    }
+    return map;
+  }
+
   /// F, the number of features of a token whose query or key has `head_dim` elements.
   constexpr std::int64_t feature_dim(std::int64_t head_dim) const {
     switch (kind) {

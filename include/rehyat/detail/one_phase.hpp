@@ -47,22 +47,6 @@ View heads_of(View view, std::int64_t b, std::int64_t first, std::int64_t count)
   return view;
 }
 
-/// The same feature map for heads [first, first + count) alone.
-inline FeatureMap map_of_heads(FeatureMap map, std::int64_t head_dim, std::int64_t first,
-                               std::int64_t count) {
-  if (map.kind != FeatureMap::Kind::polynomial) return map;
-  map.heads = count;
-  std::int64_t in_dim = head_dim;
-  // the second bound is checked before; GCC 12 must see it too
-  for (int i = 0; i < map.num_layers && i < max_feature_layers; ++i) {
-    DenseLayer& layer = map.layers[i];
-    layer.weight += first * map.stored_rows(layer.out_dim) * in_dim;
-    if (layer.bias != nullptr) layer.bias += first * layer.out_dim;
-    in_dim = layer.out_dim;
-  }
-  return map;
-}
-
 /// The part of a checked problem that is kv head g of batch entry b, with its query heads.
 inline Problem task_of(const Problem& p, std::int64_t b, std::int64_t g) {
   Problem task = p;
@@ -74,8 +58,8 @@ inline Problem task_of(const Problem& p, std::int64_t b, std::int64_t g) {
   query_heads(task.statistics.row_max), query_heads(task.statistics.row_sum);
   query_heads(task.statistics.linear_denominator);
   if (p.has_linear()) {  // without linear keys these are not checked
-    task.phi_q = map_of_heads(p.phi_q, p.q.dim, g * heads, heads);
-    task.phi_k = map_of_heads(p.phi_k, p.q.dim, g, 1);
+    task.phi_q = p.phi_q.of_heads(p.q.dim, g * heads, heads);
+    task.phi_k = p.phi_k.of_heads(p.q.dim, g, 1);
     query_heads(task.given.q), query_heads(task.given.q_denominator);
     kv_head(task.given.k), kv_head(task.given.k_denominator);
   }
