@@ -144,8 +144,9 @@ inline Status check_statistics(const QueryStatistics& s, const InputView& q) {
 }
 
 /// Given features against the tokens and heads of their side.
-inline Status check_given(const GivenFeatures& given, const FeatureMap& phi, const Shape& q, const Shape& k,
-                          bool with_queries) {
+template <class Given>
+Status check_given(const Given& given, const FeatureMap& phi, const Shape& q, const Shape& k,
+                   bool with_queries) {
   if (phi.kind != FeatureMap::Kind::given) return {};
   const Shape q_shape{q.batch, q.tokens, q.heads, phi.given_dim},
       k_shape{k.batch, k.tokens, k.heads, phi.given_dim};
@@ -166,34 +167,42 @@ inline Status check_given(const GivenFeatures& given, const FeatureMap& phi, con
 }
 
 /// Memory of given features whose layout has been checked.
-inline Status check_given_data(const GivenFeatures& given, const FeatureMap& phi, bool with_queries) {
+template <class Given>
+Status check_given_data(const Given& given, const FeatureMap& phi, bool with_queries) {
   if (phi.kind != FeatureMap::Kind::given) return {};
   REHYAT_RETURN_IF_ERROR(check_data("given.k", given.k));
   return with_queries ? check_data("given.q", given.q) : Status{};
 }
 
-/// Shapes and strides of q, k, v, out.
-inline Status check_tensors(const Problem& p) {
-  REHYAT_RETURN_IF_ERROR(check_dim("q.dim", p.q.dim));
-  REHYAT_RETURN_IF_ERROR(check_dim("v.dim", p.v.dim));
-  REHYAT_RETURN_IF_ERROR(check_at_least("q.batch", p.q.batch, 1));
-  REHYAT_RETURN_IF_ERROR(check_at_least("q.heads", p.q.heads, 1));
-  REHYAT_RETURN_IF_ERROR(check_at_least("k.heads", p.k.heads, 1));
-  REHYAT_RETURN_IF_ERROR(check_at_least("q.tokens", p.q.tokens, 0));
-  REHYAT_RETURN_IF_ERROR(check_at_least("k.tokens", p.k.tokens, 0));
-  REHYAT_RETURN_IF_ERROR(check_divides("k.heads", p.k.heads, "q.heads", p.q.heads));
-  if (p.schedule != Schedule::softmax) {
-    REHYAT_RETURN_IF_ERROR(check_equal("k.tokens", p.k.tokens, "q.tokens", p.q.tokens));
-  }
-  REHYAT_RETURN_IF_ERROR(check_layout("q", p.q, {p.q.batch, p.q.tokens, p.q.heads, p.q.dim}));
-  REHYAT_RETURN_IF_ERROR(check_layout("k", p.k, {p.q.batch, p.k.tokens, p.k.heads, p.q.dim}));
-  REHYAT_RETURN_IF_ERROR(check_layout("v", p.v, {p.q.batch, p.k.tokens, p.k.heads, p.v.dim}));
-  return check_output_layout("out", p.out, {p.q.batch, p.q.tokens, p.q.heads, p.v.dim});
+/// Shapes and strides of q, k, v; `key_per_query`: there must be as many tokens of each.
+template <class View>
+Status check_qkv(const View& q, const View& k, const View& v, bool key_per_query) {
+  REHYAT_RETURN_IF_ERROR(check_dim("q.dim", q.dim));
+  REHYAT_RETURN_IF_ERROR(check_dim("v.dim", v.dim));
+  REHYAT_RETURN_IF_ERROR(check_at_least("q.batch", q.batch, 1));
+  REHYAT_RETURN_IF_ERROR(check_at_least("q.heads", q.heads, 1));
+  REHYAT_RETURN_IF_ERROR(check_at_least("k.heads", k.heads, 1));
+  REHYAT_RETURN_IF_ERROR(check_at_least("q.tokens", q.tokens, 0));
+  REHYAT_RETURN_IF_ERROR(check_at_least("k.tokens", k.tokens, 0));
+  REHYAT_RETURN_IF_ERROR(check_divides("k.heads", k.heads, "q.heads", q.heads));
+  if (key_per_query) REHYAT_RETURN_IF_ERROR(check_equal("k.tokens", k.tokens, "q.tokens", q.tokens));
+  REHYAT_RETURN_IF_ERROR(check_layout("q", q, {q.batch, q.tokens, q.heads, q.dim}));
+  REHYAT_RETURN_IF_ERROR(check_layout("k", k, {q.batch, k.tokens, k.heads, q.dim}));
+  return check_layout("v", v, {q.batch, k.tokens, k.heads, v.dim});
+}
+
+/// Memory of q, k, v whose layout has been checked.
+template <class View>
+Status check_qkv_data(const View& q, const View& k, const View& v) {
+  REHYAT_RETURN_IF_ERROR(check_data("q", q));
+  REHYAT_RETURN_IF_ERROR(check_data("k", k));
+  return check_data("v", v);
 }
 
 /// All of a one-shot operator's preconditions that can be checked before there is memory.
 inline Status check(const Problem& p) {
-  REHYAT_RETURN_IF_ERROR(check_tensors(p));
+  REHYAT_RETURN_IF_ERROR(check_qkv(p.q, p.k, p.v, p.schedule != Schedule::softmax));
+  REHYAT_RETURN_IF_ERROR(check_output_layout("out", p.out, {p.q.batch, p.q.tokens, p.q.heads, p.v.dim}));
   if (p.framed()) {
     REHYAT_RETURN_IF_ERROR(check_chunking(p.chunking));
     REHYAT_RETURN_IF_ERROR(
@@ -225,9 +234,7 @@ inline Status check(const Problem& p) {
 
 /// Memory behind the tensors of a checked problem.
 inline Status check_data(const Problem& p) {
-  REHYAT_RETURN_IF_ERROR(check_data("q", p.q));
-  REHYAT_RETURN_IF_ERROR(check_data("k", p.k));
-  REHYAT_RETURN_IF_ERROR(check_data("v", p.v));
+  REHYAT_RETURN_IF_ERROR(check_qkv_data(p.q, p.k, p.v));
   REHYAT_RETURN_IF_ERROR(check_data("out", p.out));
   return p.has_linear() ? check_given_data(p.given, p.phi_q, true) : Status{};
 }

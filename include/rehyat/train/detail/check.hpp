@@ -26,36 +26,14 @@ Status check_phi(const HybridAttention<Real>& p) {
                                     "0");
     }
   }
-  if (p.phi_q.map.kind != FeatureMap::Kind::given) return {};
-  using rehyat::detail::check_input;
-  const rehyat::detail::Shape q{p.q.batch, p.q.tokens, p.q.heads, p.phi_q.map.given_dim},
-      k{p.q.batch, p.q.tokens, p.k.heads, p.phi_k.map.given_dim};
-  REHYAT_RETURN_IF_ERROR(check_input("given.q", p.given.q, q));
-  REHYAT_RETURN_IF_ERROR(check_input("given.k", p.given.k, k));
-  const bool q_apart = p.given.q_denominator.data != nullptr, k_apart = p.given.k_denominator.data != nullptr;
-  if (q_apart != k_apart) {
-    return rehyat::detail::refuse_null(q_apart ? "given.k_denominator (its counterpart is set)"
-                                               : "given.q_denominator (its counterpart is set)");
-  }
-  if (!q_apart) return {};
-  REHYAT_RETURN_IF_ERROR(check_input("given.q_denominator", p.given.q_denominator, q));
-  return check_input("given.k_denominator", p.given.k_denominator, k);
+  return {};
 }
 
 /// Everything but outputs and workspace.
 template <class Real>
 Status check(const HybridAttention<Real>& p) {
   using namespace rehyat::detail;
-  REHYAT_RETURN_IF_ERROR(check_dim("q.dim", p.q.dim));
-  REHYAT_RETURN_IF_ERROR(check_dim("v.dim", p.v.dim));
-  REHYAT_RETURN_IF_ERROR(check_at_least("q.batch", p.q.batch, 1));
-  REHYAT_RETURN_IF_ERROR(check_at_least("q.heads", p.q.heads, 1));
-  REHYAT_RETURN_IF_ERROR(check_at_least("k.heads", p.k.heads, 1));
-  REHYAT_RETURN_IF_ERROR(check_at_least("q.tokens", p.q.tokens, 0));
-  REHYAT_RETURN_IF_ERROR(check_divides("k.heads", p.k.heads, "q.heads", p.q.heads));
-  REHYAT_RETURN_IF_ERROR(check_input("q", p.q, {p.q.batch, p.q.tokens, p.q.heads, p.q.dim}));
-  REHYAT_RETURN_IF_ERROR(check_input("k", p.k, {p.q.batch, p.q.tokens, p.k.heads, p.q.dim}));
-  REHYAT_RETURN_IF_ERROR(check_input("v", p.v, {p.q.batch, p.q.tokens, p.k.heads, p.v.dim}));
+  REHYAT_RETURN_IF_ERROR(check_qkv(p.q, p.k, p.v, true));
   REHYAT_RETURN_IF_ERROR(check_chunking(p.chunking));
   REHYAT_RETURN_IF_ERROR(
       check_divides("chunking.tokens_per_frame", p.chunking.tokens_per_frame, "q.tokens", p.q.tokens));
@@ -64,7 +42,11 @@ Status check(const HybridAttention<Real>& p) {
   const float scale = static_cast<float>(p.scale.value_or(1));  // 1 is accepted, as is none
   REHYAT_RETURN_IF_ERROR(check_normalisation(p.stabilizer, scale, static_cast<float>(p.denominator_epsilon),
                                              static_cast<float>(p.denominator_floor)));
-  return check_phi(p);
+  REHYAT_RETURN_IF_ERROR(check_phi(p));
+  REHYAT_RETURN_IF_ERROR(check_given(p.given, p.phi_q.map, {p.q.batch, p.q.tokens, p.q.heads, p.q.dim},
+                                     {p.q.batch, p.k.tokens, p.k.heads, p.q.dim}, true));
+  REHYAT_RETURN_IF_ERROR(check_qkv_data(p.q, p.k, p.v));
+  return check_given_data(p.given, p.phi_q.map, true);
 }
 
 /// Weights of a side: wanted all, or none.
