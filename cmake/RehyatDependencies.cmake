@@ -31,6 +31,15 @@ function(rehyat_find_or_fetch package)
   endif()
 endfunction()
 
+# rehyat_leave_out(<what> <reason>): says that something which only a part of rehyat needs was not found. With
+# REHYAT_REQUIRE_ALL that is an error, unless the build is for another machine.
+function(rehyat_leave_out what reason)
+  if(REHYAT_REQUIRE_ALL AND NOT CMAKE_CROSSCOMPILING)
+    message(FATAL_ERROR "rehyat: ${what} would be left out: ${reason}. Install it, or set REHYAT_REQUIRE_ALL to OFF.")
+  endif()
+  message(STATUS "rehyat: ${what} left out: ${reason}")
+endfunction()
+
 # What only tests, benchmarks and examples need.
 function(rehyat_find_gtest)
   set(INSTALL_GTEST OFF)
