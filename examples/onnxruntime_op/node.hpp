@@ -56,10 +56,7 @@ class Node {
   };
 
   Status read_attributes(const OrtApi& api, const OrtKernelInfo* info) {
-    using rehyat::Activation, rehyat::Stabilizer, rehyat::Direction;
-    static constexpr Choice<Activation> activations[] = {
-        {"identity", Activation::identity}, {"relu", Activation::relu},         {"gelu", Activation::gelu},
-        {"silu", Activation::silu},         {"softplus", Activation::softplus}, {"elu1", Activation::elu1}};
+    using rehyat::Stabilizer, rehyat::Direction, rehyat::named_activations;
     static constexpr Choice<Stabilizer> stabilizers[] = {{"row_max", Stabilizer::row_max},
                                                          {"none", Stabilizer::none}};
     static constexpr Choice<Direction> directions[] = {{"causal", Direction::causal},
@@ -84,9 +81,9 @@ class Node {
     std::int64_t degree = 1;
     optional(api, info, "degree", degree);
     phi.degree = static_cast<int>(degree);
-    REHYAT_RETURN_IF_ERROR(choose(api, info, "activation", "gelu", activations, phi.activation));
+    REHYAT_RETURN_IF_ERROR(choose(api, info, "activation", "gelu", named_activations, phi.activation));
     REHYAT_RETURN_IF_ERROR(
-        choose(api, info, "output_activation", nullptr, activations, phi.output_activation));
+        choose(api, info, "output_activation", nullptr, named_activations, phi.output_activation));
     settings.phi_k = phi;
     return {};
   }
@@ -108,15 +105,15 @@ class Node {
   }
 
   /// A string attribute; `absent` is what it is taken for where it is missing, null if it must be there.
-  template <class E, std::size_t n>
+  template <class Named, std::size_t n, class E>
   static Status choose(const OrtApi& api, const OrtKernelInfo* info, const char* name, const char* absent,
-                       const Choice<E> (&choices)[n], E& chosen) {
+                       const Named (&choices)[n], E& chosen) {
     char text[32] = {};
     std::size_t size = sizeof text;
     const bool found = take(api, api.KernelInfoGetAttribute_string(info, name, text, &size)).ok();
     const char* const wanted = found ? text : absent;
     std::string names;
-    for (const Choice<E>& choice : choices) {
+    for (const Named& choice : choices) {
       if (wanted != nullptr && std::strcmp(choice.name, wanted) == 0) return chosen = choice.value, Status();
       names += names.empty() ? "" : ", ", names += choice.name;
     }

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "rehyat/feature_map.hpp"
-#include "rehyat/io/safetensors.hpp"
 #include "rehyat/parameters.hpp"
 #include "rehyat/train/feature_map.hpp"
 
@@ -34,8 +33,8 @@ struct PhiSettings {
 
 inline rehyat::Activation activation_of(const char* name, const std::string& value) {
   std::string known;
-  for (const auto& candidate : rehyat::detail::named_activations) {
-    if (value == candidate.name) return candidate.activation;
+  for (const auto& candidate : rehyat::named_activations) {
+    if (value == candidate.name) return candidate.value;
     known += std::string(known.empty() ? "" : ", ") + candidate.name;
   }
   TORCH_CHECK(false, "rehyat: ", name, " is '", value, "', expected one of ", known);

@@ -16,6 +16,24 @@ enum class Activation : std::uint8_t {
   elu1,      ///< elu(x) + 1: x + 1 above 0, exp(x) below
 };
 
+/// An activation and its name in files and in the settings of models.
+struct NamedActivation {
+  const char* name;
+  Activation value;
+};
+inline constexpr NamedActivation named_activations[] = {
+    {"identity", Activation::identity}, {"relu", Activation::relu},         {"gelu", Activation::gelu},
+    {"silu", Activation::silu},         {"softplus", Activation::softplus}, {"elu1", Activation::elu1},
+};
+
+/// The name of an activation, "unknown" if the value is none.
+constexpr const char* activation_name(Activation activation) {
+  for (const NamedActivation& known : named_activations) {
+    if (known.value == activation) return known.name;
+  }
+  return "unknown";
+}
+
 inline constexpr int max_feature_layers = 3;
 inline constexpr int max_feature_degree = 4;
 /// Widest hidden layer and widest feature vector that are accepted.

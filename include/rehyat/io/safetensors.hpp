@@ -36,27 +36,11 @@ struct FeatureMapHeads {
 
 namespace detail {
 
-struct NamedActivation {
-  const char* name;
-  Activation activation;
-};
-inline constexpr NamedActivation named_activations[] = {
-    {"identity", Activation::identity}, {"relu", Activation::relu},         {"gelu", Activation::gelu},
-    {"silu", Activation::silu},         {"softplus", Activation::softplus}, {"elu1", Activation::elu1},
-};
-
-inline const char* activation_name(Activation activation) {
-  for (const NamedActivation& known : named_activations) {
-    if (known.activation == activation) return known.name;
-  }
-  return "unknown";
-}
-
 inline Status parse_activation(int key, const StoredFeatureMaps& stored, const char* file,
                                Activation& activation) {
   for (const NamedActivation& known : named_activations) {
     if (known.name != *stored.metadata[key]) continue;
-    activation = known.activation;
+    activation = known.value;
     return {};
   }
   return file_error(file, "metadata %s is '%s'; expected identity, relu, gelu, silu, softplus or elu1",
@@ -278,9 +262,9 @@ inline Status write_feature_maps(const char* path, const FeatureMap& phi_q, cons
   if (!fits) return Status::error(StatusCode::invalid_argument, "the weights are larger than any file");
 
   std::string header = "{\"__metadata__\": {\"degree\": \"" + std::to_string(phi_q.degree) +
-                       "\", \"activation\": \"" + detail::activation_name(phi_q.activation) +
-                       "\", \"output_activation\": \"" + detail::activation_name(phi_q.output_activation) +
-                       "\"}" + file.header + "}";
+                       "\", \"activation\": \"" + activation_name(phi_q.activation) +
+                       "\", \"output_activation\": \"" + activation_name(phi_q.output_activation) + "\"}" +
+                       file.header + "}";
   constexpr std::size_t alignment = 8;
   header.append((alignment - header.size() % alignment) % alignment, ' ');
   const std::uint64_t length = header.size();
