@@ -11,16 +11,13 @@
 
 namespace rehyat::c_api {
 
-template <class Tensor, class Data>
-Tensor token_major(Data* data, rehyat_element_type type, std::int64_t batch, std::int64_t tokens,
-                   std::int64_t heads, std::int64_t dim) {
-  return {data, type, batch, tokens, heads, dim, tokens * heads * dim, heads * dim, dim};
-}
-
-template <class Tensor, class Data>
-Tensor head_major(Data* data, rehyat_element_type type, std::int64_t batch, std::int64_t tokens,
-                  std::int64_t heads, std::int64_t dim) {
-  return {data, type, batch, tokens, heads, dim, tokens * heads * dim, dim, tokens * dim};
+template <class Tensor, class Void>
+Tensor tensor_of(const TensorView<Void>& view, rehyat_element_type type) {
+  Tensor tensor = {};
+  copy_shape(tensor, view);
+  tensor.data = view.data;
+  tensor.type = type;
+  return tensor;
 }
 
 template <class View, class Tensor>
@@ -36,21 +33,25 @@ Tensor slice_tokens(Tensor tensor, std::int64_t begin, std::int64_t count) {
 
 extern "C" rehyat_tensor rehyat_token_major(void* data, rehyat_element_type type, int64_t batch,
                                             int64_t tokens, int64_t heads, int64_t dim) {
-  return rehyat::c_api::token_major<rehyat_tensor>(data, type, batch, tokens, heads, dim);
+  return rehyat::c_api::tensor_of<rehyat_tensor>(
+      rehyat::TensorView<void>::token_major(data, batch, tokens, heads, dim), type);
 }
 extern "C" rehyat_const_tensor rehyat_const_token_major(const void* data, rehyat_element_type type,
                                                         int64_t batch, int64_t tokens, int64_t heads,
                                                         int64_t dim) {
-  return rehyat::c_api::token_major<rehyat_const_tensor>(data, type, batch, tokens, heads, dim);
+  return rehyat::c_api::tensor_of<rehyat_const_tensor>(
+      rehyat::TensorView<const void>::token_major(data, batch, tokens, heads, dim), type);
 }
 extern "C" rehyat_tensor rehyat_head_major(void* data, rehyat_element_type type, int64_t batch,
                                            int64_t tokens, int64_t heads, int64_t dim) {
-  return rehyat::c_api::head_major<rehyat_tensor>(data, type, batch, tokens, heads, dim);
+  return rehyat::c_api::tensor_of<rehyat_tensor>(
+      rehyat::TensorView<void>::head_major(data, batch, tokens, heads, dim), type);
 }
 extern "C" rehyat_const_tensor rehyat_const_head_major(const void* data, rehyat_element_type type,
                                                        int64_t batch, int64_t tokens, int64_t heads,
                                                        int64_t dim) {
-  return rehyat::c_api::head_major<rehyat_const_tensor>(data, type, batch, tokens, heads, dim);
+  return rehyat::c_api::tensor_of<rehyat_const_tensor>(
+      rehyat::TensorView<const void>::head_major(data, batch, tokens, heads, dim), type);
 }
 extern "C" rehyat_tensor rehyat_slice_tokens(rehyat_tensor tensor, int64_t begin, int64_t count) {
   return rehyat::c_api::slice_tokens<rehyat::OutputView>(tensor, begin, count);
