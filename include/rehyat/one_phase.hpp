@@ -15,8 +15,7 @@
 namespace rehyat {
 
 // Shared by all:
-// - Call: `nth` >= 1 threads make the call once each, `ith` being 0 to nth - 1, with the same other
-// arguments,
+// - Call: `nth` >= 1 threads make the call once each, `ith` being 0 to nth - 1, all other arguments the same,
 //   all at once, one after another or anything between. The results are complete when all have returned.
 // - Parallelism: one_phase_tasks(). More threads than that find nothing to do; an executor's operators
 //   (attention.hpp) cut finer, which counts for few heads or where nth does not divide the tasks.
