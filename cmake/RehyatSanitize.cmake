@@ -1,4 +1,4 @@
-# REHYAT_SANITIZE: rehyat's own tests, dispatch units and examples under the compiler's sanitizers, which end the program
+# REHYAT_SANITIZE: rehyat's own tests, dispatch units and program under the compiler's sanitizers, which end the program
 # at the first finding. Nothing of it reaches projects that use the library.
 #
 #   address,undefined  memory errors, leaks, undefined behaviour
