@@ -13,6 +13,7 @@
 #include "bad_input.hpp"
 #include "combinations.hpp"
 #include "compare.hpp"
+#include "distill.hpp"
 #include "options.hpp"
 
 namespace rehyat::cli {
@@ -31,7 +32,9 @@ int refuse(std::string message) {
 struct Commands {
   AttendOptions attend;
   CompareOptions compare;
+  DistillOptions distill;
   bool json = false;
+  int status = 0;  ///< of the program
 };
 
 void add_attend(CLI::App& app, Commands& c) {
@@ -61,6 +64,15 @@ void add_compare(CLI::App& app, Commands& c) {
   });
 }
 
+void add_distill(CLI::App& app, Commands& c) {
+  CLI::App* const command = app.add_subcommand(
+      "distill",
+      "Trains phi_q and phi_k of one layer, such that hybrid attention reproduces softmax on its clips");
+  add_distill_options(*command, c.distill);
+  command->add_flag("--json", c.json, "Print one JSON object on standard output");
+  command->callback([&c] { c.status = distill_command(c.distill, c.json); });
+}
+
 int run(int argc, char** argv) {
   Commands commands;
   CLI::App app("Chunked hybrid attention of video diffusion transformers, on .npy files", "rehyat");
@@ -68,6 +80,7 @@ int run(int argc, char** argv) {
   app.footer(combination_table());
   add_attend(app, commands);
   add_compare(app, commands);
+  add_distill(app, commands);
   try {
     app.parse(argc, argv);
   } catch (const CLI::RequiredError& e) {  // thrown before an unknown option is, which says more
@@ -77,7 +90,7 @@ int run(int argc, char** argv) {
     return e.get_exit_code() == 0 ? app.exit(e) : refuse(e.what());
   }
   if (std::fflush(stdout) != 0) return refuse("standard output cannot be written");
-  return 0;
+  return commands.status;
 }
 
 }  // namespace

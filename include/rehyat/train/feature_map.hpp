@@ -9,7 +9,7 @@
 
 #include "rehyat/detail/problem.hpp"
 #include "rehyat/feature_map.hpp"
-#include "rehyat/train/detail/activation.hpp"
+#include "rehyat/train/detail/activation_block.hpp"
 #include "rehyat/train/detail/matrix.hpp"
 
 namespace rehyat::train {
@@ -42,7 +42,8 @@ struct PhiGradient {
 };
 
 /// phi of one head over blocks of at most `rows` tokens, in scratch memory of its own. forward() keeps what
-/// backward() needs. Kinds: polynomial and elementwise.
+/// backward() needs, of as many blocks as `kept_rows` holds: each is kept from a row `first` on. Kinds:
+/// polynomial and elementwise.
 template <std::floating_point Real>
 class PhiBlock {
  public:
@@ -52,38 +53,40 @@ class PhiBlock {
   PhiBlock() = default;
   /// `phi` must outlive it, as its weights must.
   PhiBlock(const Phi<Real>& phi, std::int64_t head_dim, std::int64_t rows, detail::Arena& arena)
+      : PhiBlock(phi, head_dim, rows, rows, arena) {}
+  PhiBlock(const Phi<Real>& phi, std::int64_t head_dim, std::int64_t rows, std::int64_t kept_rows,
+           detail::Arena& arena)
       : phi_(&phi), head_dim_(head_dim) {
     if (phi.map.kind != FeatureMap::Kind::polynomial) return;
     for (int i = 0; i < phi.map.num_layers && i < max_feature_layers; ++i) {
-      before_[i] = detail::take<Real>(arena, rows, width(i));
-      after_[i] = detail::take<Real>(arena, rows, width(i));
+      before_[i] = detail::take<Real>(arena, kept_rows, width(i));
+      after_[i] = detail::take<Real>(arena, kept_rows, width(i));
     }
     const std::int64_t widest = rehyat::detail::widest_layer(phi.map, head_dim);
     for (Real*& memory : gradient_) memory = detail::take<Real>(arena, rows, widest);
   }
 
   /// features [n, F] = phi(x) of x [n, D].
-  void forward(std::int64_t head, const ConstMatrix& x, Matrix features) {
+  void forward(std::int64_t head, const ConstMatrix& x, Matrix features, std::int64_t first = 0) {
     const FeatureMap& map = phi_->map;
     if (map.kind != FeatureMap::Kind::polynomial) {
-      features = x.unaryExpr([&](Real e) { return detail::activate(map.output_activation, e); });
+      detail::activate(map.output_activation, x, features);
       return;
     }
     for (int i = 0; i < map.num_layers; ++i) {
-      Matrix before = block(before_[i], x.rows(), width(i));
+      Matrix before = kept(before_, i, first, x.rows());
       if (phi_->bias[i] == nullptr) {
         before.setZero();
       } else {
         before.rowwise() = detail::ConstRowVector<Real>(phi_->bias[i] + head * width(i), width(i));
       }
-      detail::add_product(before, input(i, x), weight(i, head).transpose());
-      block(after_[i], x.rows(), width(i)) =
-          before.unaryExpr([&](Real e) { return detail::activate(activation(i), e); });
+      detail::add_product(before, input(i, x, first), weight(i, head).transpose());
+      detail::activate(activation(i), detail::read_only(before), kept(after_, i, first, x.rows()));
     }
     const std::int64_t part = map.feature_dim(head_dim_) / map.degree;
-    features = block(after_[map.num_layers - 1], x.rows(), features.cols());
+    const Matrix base = kept(after_, map.num_layers - 1, first, x.rows());
+    features = base;
     for (int power = 2; power <= map.degree; ++power) {
-      const auto base = block(after_[map.num_layers - 1], x.rows(), features.cols());
       for (int from = power; from <= map.degree; ++from) {
         features.middleCols((from - 1) * part, part).array() *=
             base.middleCols((from - 1) * part, part).array();
@@ -91,20 +94,24 @@ class PhiBlock {
     }
   }
 
-  /// From d_features [n, F], the gradient with respect to the last forward()'s features: adds to d_x [n, D]
-  /// and, where wanted, to the head's part of `gradient`. `x` and `head` are those of forward().
+  /// From d_features [n, F], the gradient with respect to forward()'s features: adds to d_x [n, D] (no data:
+  /// not wanted) and, where wanted, to the head's part of `gradient`. `head`, `x` and `first` are those of
+  /// forward().
   void backward(std::int64_t head, const ConstMatrix& x, const ConstMatrix& d_features, Matrix d_x,
-                const PhiGradient<Real>& gradient) {
+                const PhiGradient<Real>& gradient, std::int64_t first = 0) {
     const FeatureMap& map = phi_->map;
     if (map.kind != FeatureMap::Kind::polynomial) {
-      d_x += d_features.cwiseProduct(derivatives(map.output_activation, x));
+      d_x += d_features.cwiseProduct(
+          x.unaryExpr([&](Real e) { return detail::derivative(map.output_activation, e); }));
       return;
     }
-    Matrix d_after = power_gradient(d_features);
+    Matrix d_after = power_gradient(d_features, first);
     for (int i = map.num_layers - 1; i >= 0; --i) {
       // in place: from here on with respect to what the activation was given
-      d_after.array() *= derivatives(activation(i), block(before_[i], x.rows(), width(i))).array();
-      if (gradient.wanted()) add_weight_gradient(i, head, input(i, x), d_after, gradient);
+      detail::multiply_by_derivative(activation(i), detail::read_only(kept(before_, i, first, x.rows())),
+                                     d_after);
+      if (gradient.wanted()) add_weight_gradient(i, head, input(i, x, first), d_after, gradient);
+      if (i == 0 && d_x.data() == nullptr) return;
       if (i == 0) return detail::add_product(d_x, d_after, weight(0, head));
       Matrix d_input = block(gradient_[i % 2], x.rows(), width(i - 1));
       d_input.setZero();
@@ -117,8 +124,10 @@ class PhiBlock {
   static Matrix block(Real* memory, std::int64_t rows, std::int64_t columns) {
     return {memory, rows, columns};
   }
-  static auto derivatives(Activation activation, const auto& x) {
-    return x.unaryExpr([activation](Real e) { return detail::derivative(activation, e); });
+  /// A layer's part of what is kept of a block.
+  Matrix kept(Real* const (&layers)[max_feature_layers], int layer, std::int64_t first,
+              std::int64_t rows) const {
+    return {layers[layer] + first * width(layer), rows, width(layer)};
   }
 
   std::int64_t width(int layer) const { return phi_->map.layers[layer].out_dim; }
@@ -129,15 +138,15 @@ class PhiBlock {
   ConstMatrix weight(int layer, std::int64_t head) const {
     return {phi_->weight[layer] + head * width(layer) * input_width(layer), width(layer), input_width(layer)};
   }
-  ConstMatrix input(int layer, const ConstMatrix& x) const {
-    return layer == 0 ? x : ConstMatrix(after_[layer - 1], x.rows(), width(layer - 1));
+  ConstMatrix input(int layer, const ConstMatrix& x, std::int64_t first) const {
+    return layer == 0 ? x : detail::read_only(kept(after_, layer - 1, first, x.rows()));
   }
 
   /// Part i of the features is y^i: i y^(i-1) of it goes on to y, the last layer's output.
-  Matrix power_gradient(const ConstMatrix& d_features) {
+  Matrix power_gradient(const ConstMatrix& d_features, std::int64_t first) {
     const int last = phi_->map.num_layers - 1, degree = phi_->map.degree;
     const std::int64_t part = d_features.cols() / degree;
-    const Matrix y = block(after_[last], d_features.rows(), d_features.cols());
+    const Matrix y = kept(after_, last, first, d_features.rows());
     Matrix d_y = block(gradient_[(last + 1) % 2], d_features.rows(), d_features.cols());
     d_y = d_features;
     for (int power = 2; power <= degree; ++power) {

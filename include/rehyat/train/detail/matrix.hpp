@@ -44,11 +44,14 @@ Real* take(Arena& arena, Counts... counts) {
       arena.floats(static_cast<std::int64_t>(sizeof(Real) / sizeof(float)), counts...));
 }
 
-/// to += left * right, in pieces of 64 x 128 by 128 x 64: both operands' packed copies, at most 64 KiB each,
-/// then lie on the stack, where Eigen would allocate them for larger ones.
+/// to += left * right, in pieces: both operands' packed copies, at most 96 KiB each, then lie on the stack,
+/// where Eigen would allocate them for larger ones. 192 floats or 96 doubles are a multiple of the 3
+/// registers that Eigen's kernel takes at a time, and packing a piece is little beside the 192 products of
+/// each element.
 template <class Real, class Left, class Right>
 void add_product(Matrix<Real> to, const Left& left, const Right& right) {
-  constexpr std::int64_t most_rows = 64, most_columns = 64, most_depth = 128;
+  constexpr std::int64_t most_rows = 768 / static_cast<std::int64_t>(sizeof(Real)), most_columns = most_rows,
+                         most_depth = 128;
   const auto least = [](std::int64_t a, std::int64_t b) { return a < b ? a : b; };
   for (std::int64_t i = 0; i < to.rows(); i += most_rows) {
     const std::int64_t rows = least(most_rows, to.rows() - i);

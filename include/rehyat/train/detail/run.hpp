@@ -6,28 +6,12 @@
 #include "rehyat/executor.hpp"
 #include "rehyat/train/detail/check.hpp"
 #include "rehyat/train/detail/head_group.hpp"
+#include "rehyat/train/detail/weights.hpp"
 
 namespace rehyat::train::detail {
 
 using rehyat::detail::check_slots;
 using rehyat::detail::check_workspace;
-
-/// One array for the gradients of a side's weights, cut like them. No memory: their size.
-template <class Real>
-std::int64_t cut(const Phi<Real>& phi, std::int64_t head_dim, Real* memory, PhiGradient<Real>& gradient) {
-  std::int64_t used = 0, in_dim = head_dim;
-  const auto next = [&](std::int64_t count) {
-    used += count;
-    return memory == nullptr ? nullptr : memory + used - count;
-  };
-  for (int i = 0; i < phi.map.num_layers && i < max_feature_layers; ++i) {
-    const std::int64_t outputs = phi.map.heads * phi.map.layers[i].out_dim;
-    gradient.weight[i] = next(outputs * in_dim);
-    gradient.bias[i] = phi.bias[i] == nullptr ? nullptr : next(outputs);
-    in_dim = phi.map.layers[i].out_dim;
-  }
-  return used;
-}
 
 /// The gradients of one side's weights by batch entry, so that tasks do not meet, and their sum.
 template <class Real>
@@ -41,13 +25,13 @@ struct WeightGradients {
       : phi(&side), head_dim(dim), batch(entries) {
     if (!wanted) return;
     PhiGradient<Real> measured;
-    size = round_up(cut<Real>(side, dim, nullptr, measured), Arena::alignment);
+    size = round_up(cut<Real>(side.map, dim, biases(side), nullptr, measured), Arena::alignment);
     memory = take<Real>(arena, batch, size);
   }
 
   PhiGradient<Real> of_entry(std::int64_t b) const {
     PhiGradient<Real> gradient;
-    if (size > 0) cut(*phi, head_dim, memory + b * size, gradient);
+    if (size > 0) cut(phi->map, head_dim, biases(*phi), memory + b * size, gradient);
     return gradient;
   }
 

@@ -1,0 +1,281 @@
+#pragma once
+// The training of one kv head and the query heads that read it, from the clips to the weights and the report.
+
+#include <algorithm>
+#include <cinttypes>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "rehyat/train/detail/head_weights.hpp"
+#include "rehyat/train/detail/prepared_clip.hpp"
+#include "rehyat/train/detail/student.hpp"
+
+namespace rehyat::train::detail {
+
+/// Memory for any kv head of a checked problem.
+class HeadDistiller {
+ public:
+  HeadDistiller(const Distillation& p, const Kernels& kernels, Arena& arena)
+      : p_(&p),
+        group_(p.clips[0].q.heads / p.clips[0].k.heads),
+        head_dim_(p.clips[0].q.dim),
+        weights_(p.map, group_, head_dim_, arena),
+        best_(p.map, group_, head_dim_, arena),
+        gradient_(p.map, group_, head_dim_, arena),
+        adam_(weights_.size(), arena),
+        phi_q_(Phi<float>::of(viewing(p.map, weights_.phi_q, group_))),
+        phi_k_(Phi<float>::of(viewing(p.map, weights_.phi_k, 1))),
+        student_(phi_q_, phi_k_, student_size(p), arena) {
+    std::int64_t tokens = 0, chunk_tokens = 0;
+    std::size_t bytes = 0;
+    for (const DistillationClip& clip : p.clips) {
+      clips_.emplace_back(p, clip, arena);
+      tokens = std::max(tokens, clip.q.tokens);
+      chunk_tokens = std::max(chunk_tokens, std::min(p.chunk_frames * clip.tokens_per_frame, clip.q.tokens));
+      bytes = std::max(
+          {bytes, kernel_bytes(PreparedClip::workspace_size(p, clip, kernels)),
+           kernel_bytes(rehyat::workspace_size(hybrid(slice_group(clip, 0), elu1, elu1), 1, kernels)),
+           kernel_bytes(
+               rehyat::workspace_size(hybrid(slice_group(clip, 0), viewing(p.map, measured(), group_),
+                                             viewing(p.map, measured(), 1)),
+                                      1, kernels))});
+    }
+    out_ = take<float>(arena, tokens, group_, p.clips[0].v.dim);
+    kernel_.window_max = take<float>(arena, chunk_tokens);
+    kernel_.teacher_max = take<float>(arena, chunk_tokens);
+    kernel_.teacher_sum = take<float>(arena, chunk_tokens);
+    kernel_.workspace = {arena.floats(ceil_div(static_cast<std::int64_t>(bytes), sizeof(float))), bytes};
+    kernel_.kernels = &kernels;
+  }
+  HeadDistiller(const HeadDistiller&) = delete;
+  HeadDistiller& operator=(const HeadDistiller&) = delete;
+
+  /// Trains kv head `g` and writes weights and `heads`, the results of its group. `observe(progress)` says
+  /// whether to go on.
+  template <class Observe>
+  Status run(std::int64_t g, DistilledHead* heads, Observe& observe) {
+    groups_.clear();
+    for (std::size_t c = 0; c < clips_.size(); ++c) {
+      groups_.push_back(slice_group(p_->clips[c], g));
+      if (clips_[c].load(groups_[c])) continue;
+      return Status::error(StatusCode::invalid_argument,
+                           "clips[%zu] of kv head %" PRId64 " has a NaN or infinity, expected finite values",
+                           c, g);
+    }
+    LinearMass mass;
+    for (std::size_t c = 0; c < clips_.size(); ++c) {
+      const Result<LinearMass> of_clip = clips_[c].attend(*p_, groups_[c], kernel_);
+      if (!of_clip.ok()) return of_clip.status();
+      mass.sum += of_clip->sum, mass.pairs += of_clip->pairs;
+    }
+    RandomStream random(p_->seed, g);
+    start(mass, random);
+    const DistilledHead trained = train(g, random, observe);
+    for (std::int64_t h = 0; h < group_; ++h) heads[h] = trained;
+    REHYAT_RETURN_IF_ERROR(judge(heads));
+    copy_heads(p_->map, head_dim_, group_, weights_.phi_q, p_->phi_q, g * group_);
+    copy_heads(p_->map, head_dim_, 1, weights_.phi_k, p_->phi_k, g);
+    return {};
+  }
+
+ private:
+  static constexpr FeatureMap elu1 = FeatureMap::elu1();
+
+  static StudentSize student_size(const Distillation& p) {
+    StudentSize size{p.clips[0].q.dim, p.clips[0].v.dim, 0, 0};
+    for (const DistillationClip& clip : p.clips) {
+      size.linear_keys = std::max(size.linear_keys, whole_cut(p, clip).linear_keys());
+      size.chunks = std::max(size.chunks, whole_cut(p, clip).chunks());
+    }
+    return size;
+  }
+
+  /// Weights for a question about sizes: none of them is read.
+  static PhiGradient<float> measured() {
+    static float none = 0;
+    PhiGradient<float> arrays;
+    for (int i = 0; i < max_feature_layers; ++i) arrays.weight[i] = arrays.bias[i] = &none;
+    return arrays;
+  }
+  static std::size_t kernel_bytes(const Result<std::size_t>& size) { return size.ok() ? *size : 0; }
+
+  HybridAttention hybrid(const DistillationClip& group, const FeatureMap& phi_q,
+                         const FeatureMap& phi_k) const {
+    HybridAttention p{.q = group.q, .k = group.k, .v = group.v};
+    p.out = TensorView<float>::token_major(out_, 1, group.q.tokens, group_, group.v.dim);
+    p.chunking = chunking_of(*p_, group);
+    p.phi_q = phi_q, p.phi_k = phi_k, p.scale = p_->scale;
+    return p;
+  }
+
+  /// The linear branch begins small: a twentieth of the mass that its keys have in the teacher.
+  void start(const LinearMass& mass, RandomStream& random) {
+    constexpr double share = 0.05;
+    const double product = share * std::max(mass.sum / mass.pairs, 1e-9);
+    const float bias = bias_for_product(p_->map, head_dim_, product);
+    initialise(p_->map, head_dim_, group_, bias, weights_.phi_q, random);
+    initialise(p_->map, head_dim_, 1, bias, weights_.phi_k, random);
+    adam_.start();
+  }
+
+  template <class Observe>
+  DistilledHead train(std::int64_t g, RandomStream& random, Observe& observe) {
+    DistilledHead result;
+    double best = std::numeric_limits<double>::infinity(), loss = std::numeric_limits<double>::quiet_NaN();
+    best_.all() = weights_.all();
+    std::int64_t looks_without = 0;
+    for (std::int64_t step = 0;; ++step) {
+      if (step % p_->evaluate_every == 0 || step == p_->steps) {
+        const double validation = validate();
+        ++looks_without;
+        if (validation < best) {
+          best = validation, result.best_step = step, looks_without = 0;
+          best_.all() = weights_.all();
+        }
+        const bool goes_on = observe(DistillationProgress{g, step, loss, validation, best});
+        if (!goes_on || step == p_->steps || (p_->patience > 0 && looks_without >= p_->patience)) break;
+      }
+      gradient_.all().setZero();
+      const DistillationError error = sweep_batch(random);
+      loss = error.relative_l1();
+      gradient_.all() *= static_cast<float>(1 / error.size);
+      adam_.step(weights_.all(), gradient_.all(),
+                 learning_rate(p_->learning_rate, step, p_->warmup_steps, p_->steps));
+      result.steps = step + 1;
+    }
+    weights_.all() = best_.all();
+    return result;
+  }
+
+  double validate() {
+    DistillationError error;
+    for (std::size_t c = 0; c < clips_.size(); ++c) {
+      const Cut cut = validation_cut(*p_, p_->clips[c]);
+      add(error, student_.sweep(clips_[c].packed, cut, clips_[c].whole_targets(), scored_chunks(cut),
+                                DistillationLoss::l1));
+    }
+    return error.relative_l1();
+  }
+
+  /// The error over the chunks of a step; its gradient is added to gradient_.
+  DistillationError sweep_batch(RandomStream& random) {
+    std::vector<std::int64_t> shift(clips_.size());
+    std::vector<std::vector<std::int64_t>> chunks(clips_.size());
+    for (std::size_t c = 0; c < clips_.size(); ++c) {
+      shift[c] = random.below(shifts(*p_));
+      chunks[c] = scored_chunks(training_cut(*p_, p_->clips[c], shift[c]));
+    }
+    if (p_->batch_chunks > 0) draw(chunks, random);
+    DistillationError error;
+    for (std::size_t c = 0; c < clips_.size(); ++c) {
+      if (chunks[c].empty()) continue;
+      add(error, student_.sweep(clips_[c].packed, training_cut(*p_, p_->clips[c], shift[c]),
+                                clips_[c].training_targets(shift[c]), chunks[c], p_->loss, gradient_.phi_q,
+                                gradient_.phi_k));
+    }
+    return error;
+  }
+
+  /// Leaves `batch_chunks` of them, each set of that size as likely as another.
+  void draw(std::vector<std::vector<std::int64_t>>& chunks, RandomStream& random) const {
+    std::int64_t left = 0, wanted = p_->batch_chunks;
+    for (const auto& of_clip : chunks) left += static_cast<std::int64_t>(of_clip.size());
+    for (auto& of_clip : chunks) {
+      std::erase_if(of_clip, [&](std::int64_t) {
+        const bool taken = random.below(left--) < wanted;
+        wanted -= taken;
+        return !taken;
+      });
+    }
+  }
+
+  static std::vector<std::int64_t> scored_chunks(const Cut& cut) {
+    std::vector<std::int64_t> chunks;
+    for (std::int64_t t = 0; t < cut.chunks(); ++t) {
+      if (cut.is_scored(t)) chunks.push_back(t);
+    }
+    return chunks;
+  }
+
+  static void add(DistillationError& sum, const DistillationError& part) {
+    sum.difference += part.difference, sum.size += part.size;
+  }
+
+  /// Fills the reports, and silences the heads that the validation frames are better without.
+  Status judge(DistilledHead* heads) {
+    const FeatureMap q = viewing(p_->map, weights_.phi_q, group_), k = viewing(p_->map, weights_.phi_k, 1);
+    for (std::size_t c = 0; c < clips_.size(); ++c) {
+      add_window_errors(c, heads);
+      REHYAT_RETURN_IF_ERROR(add_errors(c, elu1, elu1, heads, &DistilledHead::elu1));
+      REHYAT_RETURN_IF_ERROR(add_errors(c, q, k, heads, &DistilledHead::distilled));
+    }
+    for (std::int64_t h = 0; h < group_; ++h) {
+      // a NaN is not better either
+      if (heads[h].distilled.validation.difference < heads[h].window.validation.difference) continue;
+      silence(p_->map, head_dim_, h, weights_.phi_q);
+      heads[h].fell_back = true;
+      heads[h].distilled = heads[h].window;
+    }
+    return {};
+  }
+
+  /// Adds the distance of row `i` of the scored queries of clip `c`.
+  template <class Output>
+  void add_error(std::size_t c, const Range& scored, std::int64_t h, FrameErrors& errors,
+                 Output output) const {
+    const DistillationClip& clip = p_->clips[c];
+    const std::int64_t first_validation = training_frames(*p_, clip) * clip.tokens_per_frame;
+    const Targets<float>& targets = clips_[c].whole_targets()[h];
+    for (std::int64_t i = scored.begin; i < scored.end; ++i) {
+      DistillationError& error = i < first_validation ? errors.train : errors.validation;
+      const float* const teacher = targets.teacher + (i - scored.begin) * clip.v.dim;
+      for (std::int64_t channel = 0; channel < clip.v.dim; ++channel) {
+        const double expected = static_cast<double>(teacher[channel]);
+        error.difference += std::abs(output(i, channel) - expected);
+        error.size += std::abs(expected);
+      }
+    }
+  }
+
+  void add_window_errors(std::size_t c, DistilledHead* heads) const {
+    const Range scored = whole_cut(*p_, p_->clips[c]).scored();
+    const std::int64_t width = p_->clips[c].v.dim + 1;
+    for (std::int64_t h = 0; h < group_; ++h) {
+      add_error(c, scored, h, heads[h].window, [&](std::int64_t i, std::int64_t channel) {
+        const float* const row = clips_[c].whole_targets()[h].softmax + (i - scored.begin) * width;
+        return static_cast<double>(row[channel]) / static_cast<double>(row[width - 1]);
+      });
+    }
+  }
+
+  Status add_errors(std::size_t c, const FeatureMap& phi_q, const FeatureMap& phi_k, DistilledHead* heads,
+                    FrameErrors DistilledHead::*errors) {
+    const HybridAttention p = hybrid(groups_[c], phi_q, phi_k);
+    SerialExecutor serial;
+    REHYAT_RETURN_IF_ERROR(hybrid_attention(p, kernel_.workspace, serial, *kernel_.kernels));
+    const Range scored = whole_cut(*p_, p_->clips[c]).scored();
+    const std::int64_t channels = p_->clips[c].v.dim;
+    for (std::int64_t h = 0; h < group_; ++h) {
+      add_error(c, scored, h, heads[h].*errors, [&](std::int64_t i, std::int64_t channel) {
+        return static_cast<double>(out_[(i * group_ + h) * channels + channel]);
+      });
+    }
+    return {};
+  }
+
+  const Distillation* p_;
+  std::int64_t group_, head_dim_;
+  HeadWeights weights_, best_, gradient_;
+  Adam adam_;
+  Phi<float> phi_q_, phi_k_;  ///< views of weights_
+  Student<float> student_;
+  std::vector<PreparedClip> clips_;
+  std::vector<DistillationClip> groups_;
+  float* out_ = nullptr;
+  KernelScratch kernel_ = {};
+};
+
+}  // namespace rehyat::train::detail
