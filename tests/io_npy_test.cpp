@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "rehyat/io/mapped_npy.hpp"
 #include "rehyat/io/npy.hpp"
 #include "support/files.hpp"
 
@@ -122,6 +123,48 @@ TEST(Npy, ReadsEveryVersionTypeAndHeaderSpelling) {
   const Result<NpyArray> empty = parse(npy(header_of("'<f4'", "(3, 0, 5)"), ""));
   ASSERT_TRUE(empty.ok()) << empty.status().message();
   EXPECT_EQ(empty->data.size(), 0u);
+}
+
+TEST(Npy, MappedIsWhatIsReadAndTheFilesOwnPagesWhereAViewCanHaveThem) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("a.npy");
+  const std::vector<std::uint16_t> halves = {0x3C00, 0xC000, 0x0001};
+  const std::vector<float> floats = {1, -2, 0x1p-24f};
+  const auto with_data_at = [](std::size_t remainder, std::string header, const std::string& data) {
+    while ((10 + header.size()) % 4 != remainder) header += ' ';
+    return npy(header, data);
+  };
+  struct {
+    std::string file;
+    ElementType type;
+    bool is_copy;
+  } const cases[] = {
+      {with_data_at(2, header_of("'<f2'", "(3, 1)"), bytes_of(halves)), ElementType::float16, false},
+      {with_data_at(0, header_of("'<f4'", "(3, 1)"), bytes_of(floats)), ElementType::float32, false},
+      {with_data_at(2, header_of("'<f4'", "(3, 1)"), bytes_of(floats)), ElementType::float32, true},
+      {npy(header_of("'<f8'", "(3, 1)"), bytes_of(std::vector<double>{1, -2, 0x1p-24})), ElementType::float32,
+       true},
+  };
+  for (const auto& [file, type, is_copy] : cases) {
+    write_bytes(path, file);
+    Result<MappedNpy> mapped = map_npy(path.c_str());
+    ASSERT_TRUE(mapped.ok()) << mapped.status().message();
+    const MappedNpy array = std::move(*mapped);
+    EXPECT_EQ(array.type, type);
+    EXPECT_EQ(array.copy.size() > 0, is_copy);
+    EXPECT_EQ(array.pages.bytes().empty(), is_copy);
+    ASSERT_EQ(array.rank, 2);
+    EXPECT_EQ(array.shape[0], 3);
+    const std::string expected = type == ElementType::float16 ? bytes_of(halves) : bytes_of(floats);
+    EXPECT_EQ(std::memcmp(array.data, expected.data(), expected.size()), 0);
+  }
+  for (const std::string& bad : {std::string(), cases[0].file + "x", std::string("PK")}) {
+    write_bytes(path, bad);
+    EXPECT_STREQ(map_npy(path.c_str()).status().message(), read_npy(path.c_str()).status().message());
+  }
+  for (const std::string& bad : {directory.file("missing.npy"), directory.file("")}) {
+    EXPECT_STREQ(map_npy(bad.c_str()).status().message(), read_npy(bad.c_str()).status().message());
+  }
 }
 
 TEST(Npy, RefusesMalformedFilesWithAReason) {

@@ -47,11 +47,12 @@ struct Difference {
   static double relative(double difference, double size) { return difference == 0 ? 0 : difference / size; }
 };
 
-/// One entry a head.
-std::vector<Difference> differences(const float* a, const float* b, std::int64_t tokens, std::int64_t heads,
-                                    std::int64_t dim) {
+/// One entry a head, of the tokens from `first_token` on.
+std::vector<Difference> differences(const NamedArray& first, const float* b, std::int64_t first_token) {
+  const float* const a = first.array.data.data();
+  const std::int64_t heads = first.heads(), dim = first.dim();
   std::vector<Difference> by_head(static_cast<std::size_t>(heads));
-  for (std::int64_t row = 0; row < tokens * heads; ++row) {
+  for (std::int64_t row = first_token * heads; row < first.tokens() * heads; ++row) {
     Difference& head = by_head[static_cast<std::size_t>(row % heads)];
     for (std::int64_t i = row * dim; i < (row + 1) * dim; ++i) {
       head.add(static_cast<double>(a[i]), static_cast<double>(b[i]));
@@ -97,6 +98,16 @@ void check_options(const CompareOptions& o) {
   check_state_paths(run);
 }
 
+std::int64_t first_token_of(const CompareOptions& o, const NamedArray& first) {
+  if (o.first_frame == 0) return 0;
+  if (!first.has_frames() || o.first_frame >= first.frames()) {
+    throw BadInput(first.subject + "shape " + detail::ShapeText(first.array.extents()).c_str() +
+                   "; expected [frames, tokens, heads, dim] with frames from --first-frame " +
+                   std::to_string(o.first_frame) + " on");
+  }
+  return o.first_frame * first.array.shape[1];
+}
+
 /// Refuses what is not the same tokens, heads and channels; the rank may differ.
 void check_alike(const NamedArray& first, const NamedArray& second_shape, const std::string& second) {
   const bool alike = first.tokens() == second_shape.tokens() && first.heads() == second_shape.heads() &&
@@ -111,6 +122,7 @@ void check_alike(const NamedArray& first, const NamedArray& second_shape, const 
 void compare_command(const CompareOptions& options, bool json) {
   check_options(options);
   const NamedArray first = load_array("", options.files[0]);
+  const std::int64_t first_token = first_token_of(options, first);
   std::optional<AttendRun> run;
   NamedArray second;
   std::span<const float> values;
@@ -127,8 +139,7 @@ void compare_command(const CompareOptions& options, bool json) {
   check_alike(first, second, second.subject);
   if (run) write_outputs(*run);
 
-  const std::vector<Difference> by_head =
-      differences(first.array.data.data(), values.data(), first.tokens(), first.heads(), first.dim());
+  const std::vector<Difference> by_head = differences(first, values.data(), first_token);
   Difference all;
   for (const Difference& head : by_head) all.add(head);
   if (json) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,7 @@ namespace rehyat::cli {
 
 struct CompareOptions {
   std::vector<std::string> files;  ///< one, or two
+  std::int64_t first_frame = 0;
   AttendOptions second_run;
   bool has_second_run = false;  ///< any of its options was given
 };

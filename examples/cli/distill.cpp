@@ -1,11 +1,16 @@
 #include "distill.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cinttypes>
 #include <csignal>
 #include <cstdio>
-#include <memory>
+#include <cstdlib>
+#include <string>
 #include <utility>
 
 #include "attend.hpp"
@@ -35,24 +40,28 @@ class Interruption {
   static void note(int) {
     interrupted = 1;
     std::signal(SIGINT, SIG_DFL);
+    constexpr char text[] = "\nending with the best weights so far; a second Ctrl-C ends without them\n";
+    const int error = errno;  // of what was interrupted
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text, sizeof text - 1);
+    errno = error;
   }
   void (*previous_)(int);
 };
 
 struct Clip {
-  NamedArray q, k, v;
+  MappedArray q, k, v;
 };
 
-Clip load_clip(const std::string& names) {
+Clip map_clip(const std::string& names) {
   const std::size_t first = names.find(','), second = names.find(',', first + 1);
   if (first == std::string::npos || second == std::string::npos ||
       names.find(',', second + 1) != std::string::npos) {
     throw BadInput("--clip " + names + ": expected three files, Q,K,V");
   }
-  Clip clip{load_array("--clip", names.substr(0, first)),
-            load_array("--clip", names.substr(first + 1, second - first - 1)),
-            load_array("--clip", names.substr(second + 1))};
-  for (const NamedArray* array : {&clip.q, &clip.k, &clip.v}) {
+  Clip clip{map_array("--clip", names.substr(0, first)),
+            map_array("--clip", names.substr(first + 1, second - first - 1)),
+            map_array("--clip", names.substr(second + 1))};
+  for (const MappedArray* array : {&clip.q, &clip.k, &clip.v}) {
     if (array->has_frames() && array->frames() == clip.q.frames() && array->tokens() == clip.q.tokens())
       continue;
     throw BadInput(array->subject + "shape " + detail::ShapeText(array->array.extents()).c_str() +
@@ -68,12 +77,13 @@ struct Training {
   std::vector<float> phi_q, phi_k;
   std::vector<train::DistilledHead> heads;
   train::Distillation parameters;
+  Isa isa = Isa::scalar;
   std::size_t workspace_bytes = 0;
   double seconds = 0;
   bool was_interrupted = false;
 
   explicit Training(const DistillOptions& o) : parameters(o.training) {
-    for (const std::string& names : o.clips) clips.push_back(load_clip(names));
+    for (const std::string& names : o.clips) clips.push_back(map_clip(names));
     for (const Clip& clip : clips) {
       views.push_back({clip.q.view(), clip.k.view(), clip.v.view(), clip.q.array.shape[1]});
     }
@@ -98,16 +108,20 @@ struct Training {
 };
 
 void train_on(ExecutorRef executor, const Kernels& kernels, Training& run, TrainingLine& line) {
+  run.isa = kernels.isa;
   run.workspace_bytes = require(train::workspace_size(run.parameters, executor.slots(), kernels));
-  const std::unique_ptr<char[]> memory(new char[run.workspace_bytes]);
+  HeapArray<char> memory;
+  if (!memory.allocate(run.workspace_bytes)) {
+    throw BadInput("there is no memory for " + std::to_string(run.workspace_bytes) + " bytes of workspace");
+  }
   const Interruption interruption;
   const auto observe = [&](const train::DistillationProgress& progress) {
     line.update(progress);
     return interrupted == 0;
   };
   const auto start = std::chrono::steady_clock::now();
-  require(train::distill(run.parameters, run.heads, {memory.get(), run.workspace_bytes}, executor, observe,
-                         kernels));
+  require(
+      train::distill(run.parameters, run.heads, {memory.data(), memory.size()}, executor, observe, kernels));
   run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   run.was_interrupted = interrupted != 0;
 }
@@ -118,27 +132,45 @@ Json errors_of(const train::DistilledHead& head, train::DistillationError train:
           {"distilled", (head.distilled.*frames).relative_l1()}};
 }
 
-Json to_json(const DistillOptions& o, const Training& run, const TrainingLine& line) {
+/// What the user wrote: the shortest decimal that gives `value`, where its double would show more digits.
+double decimal_of(float value) {
+  char text[32] = {};
+  std::to_chars(text, text + sizeof text - 1, value);
+  return std::strtod(text, nullptr);
+}
+
+Json options_of(const DistillOptions& o, const Training& run) {
   const train::Distillation& p = run.parameters;
-  Json json = {{"clips", run.clips.size()},
-               {"chunk_frames", p.chunk_frames},
-               {"overlap_frames", p.overlap_frames},
-               {"teacher", name_of(p.teacher, teacher_names)},
-               {"layers", p.map.num_layers},
-               {"hidden", o.hidden},
-               {"features", o.features},
-               {"degree", p.map.degree},
-               {"activation", detail::activation_name(p.map.activation)},
-               {"output_activation", detail::activation_name(p.map.output_activation)},
-               {"loss", name_of(p.loss, loss_names)},
-               {"steps", p.steps},
-               {"learning_rate", p.learning_rate},
-               {"validation_frames", p.validation_frames},
-               {"seed", p.seed},
-               {"threads", o.threads},
-               {"seconds", run.seconds},
+  return {{"clips", run.clips.size()},
+          {"chunk_frames", p.chunk_frames},
+          {"overlap_frames", p.overlap_frames},
+          {"teacher", name_of(p.teacher, teacher_names)},
+          {"scale", p.scale ? Json(decimal_of(*p.scale)) : Json()},
+          {"layers", p.map.num_layers},
+          {"hidden", o.hidden},
+          {"features", o.features},
+          {"degree", p.map.degree},
+          {"activation", detail::activation_name(p.map.activation)},
+          {"output_activation", detail::activation_name(p.map.output_activation)},
+          {"loss", name_of(p.loss, loss_names)},
+          {"steps", p.steps},
+          {"learning_rate", decimal_of(p.learning_rate)},
+          {"warmup_steps", p.warmup_steps},
+          {"batch_chunks", p.batch_chunks},
+          {"keep_chunks", o.keep_chunks},
+          {"validation_frames", p.validation_frames},
+          {"evaluate_every", p.evaluate_every},
+          {"patience", p.patience},
+          {"seed", p.seed},
+          {"threads", o.threads},
+          {"isa", isa_name(run.isa)}};
+}
+
+Json to_json(const DistillOptions& o, const Training& run, const TrainingLine& line) {
+  Json json = options_of(o, run);
+  json.update({{"seconds", run.seconds},
                {"workspace_bytes", run.workspace_bytes},
-               {"interrupted", run.was_interrupted}};
+               {"interrupted", run.was_interrupted}});
   const std::int64_t group = run.query_heads() / run.kv_heads();
   for (std::size_t h = 0; h < run.heads.size(); ++h) {
     const train::DistilledHead& head = run.heads[h];
@@ -187,8 +219,9 @@ int distill_command(const DistillOptions& options, bool json) {
   const train::Distillation& p = run.parameters;
   {
     TrainingLine line(run.kv_heads(), p.steps);
-    if (options.threads > 1) {
-      ThreadPool pool(options.threads);
+    const std::int64_t workers = std::min<std::int64_t>(options.threads, run.kv_heads());
+    if (workers > 1) {
+      ThreadPool pool(static_cast<int>(workers));
       train_on(pool, kernels, run, line);
     } else {
       SerialExecutor serial;

@@ -10,10 +10,22 @@
 namespace rehyat::cli {
 namespace {
 
-std::string shape_of(const NamedArray& a) { return detail::ShapeText(a.array.extents()).c_str(); }
+template <class Array>
+[[noreturn]] void refuse(const Named<Array>& a, const std::string& expected) {
+  throw BadInput(a.subject + "shape " + detail::ShapeText(a.array.extents()).c_str() + "; expected " +
+                 expected);
+}
 
-[[noreturn]] void refuse(const NamedArray& a, const std::string& expected) {
-  throw BadInput(a.subject + "shape " + shape_of(a) + "; expected " + expected);
+/// With `read`, read_npy or map_npy.
+template <class Array>
+Named<Array> array_in(const std::string& option, const std::string& path,
+                      Result<Array> (&read)(const char* path)) {
+  const std::string prefix = option.empty() ? "" : option + " ";
+  Named<Array> a{prefix + path + ": ", require(read(path.c_str()), prefix)};
+  const auto extents = a.array.extents();
+  if (a.array.rank != 3 && a.array.rank != 4) refuse(a, "[frames, tokens, heads, dim] or [N, heads, dim]");
+  if (std::find(extents.begin(), extents.end(), 0) != extents.end()) refuse(a, "nothing empty");
+  return a;
 }
 
 void check_equal(const NamedArray& a, std::int64_t value, std::int64_t expected, const char* of_what,
@@ -118,12 +130,11 @@ void load_feature_maps(const AttendOptions& o, Inputs& in) {
 }  // namespace
 
 NamedArray load_array(const std::string& option, const std::string& path) {
-  const std::string prefix = option.empty() ? "" : option + " ";
-  NamedArray a{prefix + path + ": ", require(read_npy(path.c_str()), prefix)};
-  const auto extents = a.array.extents();
-  if (a.array.rank != 3 && a.array.rank != 4) refuse(a, "[frames, tokens, heads, dim] or [N, heads, dim]");
-  if (std::find(extents.begin(), extents.end(), 0) != extents.end()) refuse(a, "nothing empty");
-  return a;
+  return array_in(option, path, read_npy);
+}
+
+MappedArray map_array(const std::string& option, const std::string& path) {
+  return array_in(option, path, map_npy);
 }
 
 GivenFeatures Inputs::given() const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -8,6 +9,7 @@
 
 #include "options.hpp"
 #include "rehyat/feature_map.hpp"
+#include "rehyat/io/mapped_npy.hpp"
 #include "rehyat/io/npy.hpp"
 #include "rehyat/parameters.hpp"
 #include "rehyat/tensor_view.hpp"
@@ -15,23 +17,34 @@
 namespace rehyat::cli {
 
 /// An array, and where it came from: "--q clip.npy: ", for messages.
-struct NamedArray {
+template <class Array>
+struct Named {
   std::string subject;
-  NpyArray array;
+  Array array;
 
   bool has_frames() const { return array.rank == 4; }
   std::int64_t frames() const { return array.shape[0]; }  ///< only where has_frames()
   std::int64_t tokens() const { return has_frames() ? array.shape[0] * array.shape[1] : array.shape[0]; }
   std::int64_t heads() const { return array.shape[array.rank - 2]; }
   std::int64_t dim() const { return array.shape[array.rank - 1]; }
-  TensorView<const float> view() const {
+  TensorView<const float> view() const requires std::same_as<Array, NpyArray> {
     return TensorView<const float>::token_major(array.data.data(), 1, tokens(), heads(), dim());
   }
+  InputView view() const requires std::same_as<Array, MappedNpy> {
+    InputView view = TensorView<const float>::token_major(nullptr, 1, tokens(), heads(), dim());
+    view.data = array.data, view.type = array.type;
+    return view;
+  }
 };
+using NamedArray = Named<NpyArray>;
+using MappedArray = Named<MappedNpy>;
 
-/// Reads [frames, tokens, heads, dim] or [N, heads, dim], nothing of it empty. Throws BadInput that names
-/// `option`, if not empty, and the file.
+/// Reads [frames, tokens, heads, dim] or [N, heads, dim], nothing of it empty, as float. Throws BadInput that
+/// names `option`, if not empty, and the file.
 NamedArray load_array(const std::string& option, const std::string& path);
+
+/// The same of a file that stays where it is: its pages come and go as they are used.
+MappedArray map_array(const std::string& option, const std::string& path);
 
 struct Geometry {
   std::int64_t frames = 0;

@@ -14,6 +14,7 @@
 #include "combinations.hpp"
 #include "compare.hpp"
 #include "distill.hpp"
+#include "option_kinds.hpp"
 #include "options.hpp"
 
 namespace rehyat::cli {
@@ -55,6 +56,9 @@ void add_compare(CLI::App& app, Commands& c) {
   command->add_option("files", c.compare.files, "The result that is compared to, and another")
       ->required()
       ->expected(1, 2);
+  command->add_option("--first-frame", c.compare.first_frame, "Leave out the frames before it")
+      ->check(at_least(0))
+      ->capture_default_str();
   command->add_flag("--json", c.json, "Print one JSON object on standard output");
   command->footer(combination_table());
   command->callback([&c, run_options] {

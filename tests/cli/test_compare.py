@@ -39,6 +39,9 @@ class Compare(support.CliTest):
         text = support.run("compare", *self.files).stdout.splitlines()
         self.assertEqual([line.split()[0] for line in text], ["head", *map(str, range(self.H)), "all"])
 
+    def test_first_frame(self):
+        self.check(self.compare(*self.files, "--first-frame", 3), self.a[3:], self.b[3:])
+
     def test_a_file_and_a_run(self):
         out = self.folder / "second.npy"
         report = self.compare(self.files[0], *self.clip(), "--schedule", "softmax", "--out", out)
@@ -57,6 +60,9 @@ class Compare(support.CliTest):
             ([a, "--schedule", "softmax"], "--q"), ([a, *self.clip()], "--phi"),
             ([small, *self.clip(), *self.phi], "second run"), ([a, b, "--no-such"], "--no-such"),
             ([a, *self.clip(), "--schedule", "softmax", "--rate", 2], "--rate"),
+            ([a, b, "--first-frame", self.T], ("a.npy", "[7, 6, 4, 12]", "--first-frame 7")),
+            ([a, b, "--first-frame", -1], "--first-frame"),
+            ([self.save("a3", self.a.reshape(-1, self.H, self.DV)), b, "--first-frame", 1], "a3.npy"),
         ):
             with self.subTest(arguments=arguments):
                 self.assert_refused(*arguments, command="compare", says=says)

@@ -140,20 +140,25 @@ class FileDescriptor {
   int descriptor_;
 };
 
-/// The whole of a regular file.
-inline Result<HeapArray<std::byte>> read_file(const char* path) {
-  // Without O_NONBLOCK the open itself would wait for a writer if the path names a pipe.
-  const FileDescriptor file(::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+/// Without O_NONBLOCK the open itself would wait for a writer if the path names a pipe.
+inline int open_to_read(const char* path) { return ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
+
+/// The size of an opened file; refused where opening it failed, or where it is not a regular one.
+inline Result<std::size_t> regular_file_size(const FileDescriptor& file, const char* path) {
   if (!file.is_open()) return system_error(path, "cannot be opened");
   struct stat info = {};
   if (::fstat(file.get(), &info) != 0) return system_error(path, "cannot be examined");
-  if (!S_ISREG(info.st_mode)) {
-    return file_error(path, "is not a regular file");
-  }
+  if (!S_ISREG(info.st_mode)) return file_error(path, "is not a regular file");
+  return static_cast<std::size_t>(info.st_size);
+}
+
+/// The whole of a regular file.
+inline Result<HeapArray<std::byte>> read_file(const char* path) {
+  const FileDescriptor file(open_to_read(path));
+  const Result<std::size_t> size = regular_file_size(file, path);
+  if (!size.ok()) return size.status();
   HeapArray<std::byte> bytes;
-  if (!bytes.allocate(static_cast<std::size_t>(info.st_size))) {
-    return file_error(path, "no memory for its %" PRId64 " bytes", static_cast<std::int64_t>(info.st_size));
-  }
+  if (!bytes.allocate(*size)) return file_error(path, "no memory for its %zu bytes", *size);
   for (std::size_t done = 0; done < bytes.size();) {
     const ssize_t count =
         ::read(file.get(), bytes.data() + done, std::min(bytes.size() - done, max_transfer));

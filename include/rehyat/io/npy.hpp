@@ -183,6 +183,36 @@ inline Status split_npy(std::span<const std::byte> bytes, const char* name, std:
   return {};
 }
 
+/// Checks a whole file and finds its elements.
+inline Status locate_npy(std::span<const std::byte> bytes, const char* name, NpyHeader& header,
+                         std::span<const std::byte>& data) {
+  std::string_view text;
+  REHYAT_RETURN_IF_ERROR(split_npy(bytes, name, text, data));
+  REHYAT_RETURN_IF_ERROR(NpyHeaderParser(text, name).parse(header));
+  const char* const type = stored_type_name(header.type);
+  std::int64_t size = 0;
+  if (!checked_bytes(header.extents(), stored_size(header.type), size)) {
+    return file_error(name, "shape %s of %s is larger than any file", ShapeText(header.extents()).c_str(),
+                      type);
+  }
+  if (static_cast<std::uint64_t>(size) != data.size()) {
+    return file_error(name, "holds %zu bytes of data; expected %" PRId64 " for shape %s of %s", data.size(),
+                      size, ShapeText(header.extents()).c_str(), type);
+  }
+  return {};
+}
+
+/// The elements that locate_npy() found, as float.
+inline Status convert_npy(const NpyHeader& header, std::span<const std::byte> data, const char* name,
+                          HeapArray<float>& to) {
+  const std::int64_t count = static_cast<std::int64_t>(data.size()) / stored_size(header.type);
+  if (!to.allocate(static_cast<std::size_t>(count))) {
+    return file_error(name, "no memory for its %" PRId64 " elements", count);
+  }
+  convert_to_float(header.type, data.data(), count, to.data());
+  return {};
+}
+
 }  // namespace detail
 
 /// Parses the bytes of a .npy file: versions 1.0 to 3.0, '<f2', '<f4' or '<f8' (rounded to nearest even), C
@@ -190,31 +220,13 @@ inline Status split_npy(std::span<const std::byte> bytes, const char* name, std:
 /// is malformed, and data that is shorter or longer than declared; memory is allocated once the declared size
 /// is known to be there.
 inline Result<NpyArray> parse_npy(std::span<const std::byte> bytes, const char* name) {
-  std::string_view text;
-  std::span<const std::byte> data;
-  REHYAT_RETURN_IF_ERROR(detail::split_npy(bytes, name, text, data));
   detail::NpyHeader header;
-  REHYAT_RETURN_IF_ERROR(detail::NpyHeaderParser(text, name).parse(header));
-
-  const char* const type = stored_type_name(header.type);
-  std::int64_t size = 0;
-  if (!detail::checked_bytes(header.extents(), stored_size(header.type), size)) {
-    return detail::file_error(name, "shape %s of %s is larger than any file",
-                              detail::ShapeText(header.extents()).c_str(), type);
-  }
-  if (static_cast<std::uint64_t>(size) != data.size()) {
-    return detail::file_error(name, "holds %zu bytes of data; expected %" PRId64 " for shape %s of %s",
-                              data.size(), size, detail::ShapeText(header.extents()).c_str(), type);
-  }
-
+  std::span<const std::byte> data;
+  REHYAT_RETURN_IF_ERROR(detail::locate_npy(bytes, name, header, data));
   NpyArray array;
   array.rank = header.rank;
   std::copy_n(header.shape, max_npy_rank, array.shape);
-  const std::int64_t count = size / stored_size(header.type);
-  if (!array.data.allocate(static_cast<std::size_t>(count))) {
-    return detail::file_error(name, "no memory for its %" PRId64 " elements", count);
-  }
-  convert_to_float(header.type, data.data(), count, array.data.data());
+  REHYAT_RETURN_IF_ERROR(detail::convert_npy(header, data, name, array.data));
   return array;
 }
 

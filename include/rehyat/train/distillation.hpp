@@ -46,8 +46,12 @@ inline FeatureMap distilled_map(const FeatureMap& map, const PhiGradient<float>&
 }
 
 /// Bytes of workspace that distill() needs for `slots` executor slots, any alignment. A slot holds one kv
-/// head: its clips as float, for each of them and each shift D + 2 Dv + 1 floats a query, and what backward
-/// needs of phi_k, two floats a key and unit of each layer.
+/// head, and what is large in it is, as float, with G = H / Hkv:
+/// - of each clip its inputs, N (G D + D + Dv + 1), and 2 Dv + 1 for each of the G n queries that are scored,
+///   in the clip as it is and once more for each shift of its training frames;
+/// - for the longest clip what backward needs of phi_k, two a linear key and unit of each layer, and the
+///   output that reports are made from, G N Dv.
+/// Not the clips themselves, all heads of them: those are only viewed.
 inline Result<std::size_t> workspace_size(const Distillation& parameters, int slots,
                                           const Kernels& kernels = default_kernels()) {
   REHYAT_RETURN_IF_ERROR(detail::check(parameters));
