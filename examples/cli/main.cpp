@@ -16,6 +16,7 @@
 #include "distill.hpp"
 #include "option_kinds.hpp"
 #include "options.hpp"
+#include "tune.hpp"
 
 namespace rehyat::cli {
 namespace {
@@ -34,6 +35,7 @@ struct Commands {
   AttendOptions attend;
   CompareOptions compare;
   DistillOptions distill;
+  TuneOptions tune;
   bool json = false;
   int status = 0;  ///< of the program
 };
@@ -77,6 +79,15 @@ void add_distill(CLI::App& app, Commands& c) {
   command->callback([&c] { c.status = distill_command(c.distill, c.json); });
 }
 
+void add_tune(CLI::App& app, Commands& c) {
+  CLI::App* const command = app.add_subcommand(
+      "tune",
+      "Error and cost of chunks, overlaps and features, and the best choice for each layer in a budget");
+  add_tune_options(*command, c.tune);
+  command->add_flag("--json", c.json, "Print one JSON object on standard output");
+  command->callback([&c] { c.status = tune_command(c.tune, c.json); });
+}
+
 int run(int argc, char** argv) {
   Commands commands;
   CLI::App app("Chunked hybrid attention of video diffusion transformers, on .npy files", "rehyat");
@@ -85,6 +96,7 @@ int run(int argc, char** argv) {
   add_attend(app, commands);
   add_compare(app, commands);
   add_distill(app, commands);
+  add_tune(app, commands);
   try {
     app.parse(argc, argv);
   } catch (const CLI::RequiredError& e) {  // thrown before an unknown option is, which says more
