@@ -8,13 +8,13 @@ namespace {
 void add_activation(CLI::App& command, const char* option, Activation& target,
                     std::vector<std::string> choices, const char* description) {
   const auto assign = [&target](const std::string& name) {
-    for (const detail::NamedActivation& known : detail::named_activations) {
-      if (known.name == name) target = known.activation;
+    for (const NamedActivation& known : named_activations) {
+      if (known.name == name) target = known.value;
     }
   };
   command.add_option_function<std::string>(option, assign, description)
       ->check(CLI::IsMember(choices))
-      ->default_str(detail::activation_name(target));
+      ->default_str(activation_name(target));
 }
 
 void add_map(CLI::App& command, DistillOptions& o) {

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <csignal>
 
 namespace rehyat::cli {
@@ -23,6 +26,10 @@ class Interruption {
   static void note(int) {
     asked_for_ = 1;
     std::signal(SIGINT, SIG_DFL);
+    constexpr char text[] = "\nending with what there is so far; a second Ctrl-C ends without it\n";
+    const int error = errno;  // of what was interrupted
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text, sizeof text - 1);
+    errno = error;
   }
   static inline volatile std::sig_atomic_t asked_for_ = 0;
   void (*previous_)(int);

@@ -12,63 +12,48 @@
 #include "interruption.hpp"
 #include "rehyat/thread_pool.hpp"
 #include "rehyat/train/budgeted_choice.hpp"
-#include "rehyat/train/distillation.hpp"
 #include "training.hpp"
 #include "tune_report.hpp"
 
 namespace rehyat::cli {
 namespace {
 
-/// One training, which measures its phi and, beside it, elu1 and the window alone. Not to be copied: the
-/// parameters view the weights.
+/// One training, which measures its phi and, beside it, elu1 and the window alone.
 class Round {
  public:
   Round(const TuneOptions& o, const TunedLayer& layer, std::int64_t chunk_frames, std::int64_t overlap_frames,
         std::int64_t features)
-      : layer_(layer), features_(features), parameters_(o.training) {
-    const train::DistillationClip& clip = layer.views[0];
-    FeatureMap& map = parameters_.map;
-    map = map_of(o, features);
-    parameters_.clips = layer.views;
-    parameters_.chunk_frames = chunk_frames;
-    parameters_.overlap_frames = overlap_frames;
-    parameters_.shift_chunks = o.training.steps > 0;  // what is not trained needs no targets for it
-    phi_q_.resize(static_cast<std::size_t>(train::weight_count(map, clip.q.heads, clip.q.dim)));
-    phi_k_.resize(static_cast<std::size_t>(train::weight_count(map, clip.k.heads, clip.q.dim)));
-    parameters_.phi_q = train::weights_in(phi_q_.data(), map, clip.q.heads, clip.q.dim);
-    parameters_.phi_k = train::weights_in(phi_k_.data(), map, clip.k.heads, clip.q.dim);
-    heads_.resize(static_cast<std::size_t>(clip.q.heads));
-  }
-  Round(const Round&) = delete;
-  Round& operator=(const Round&) = delete;
+      : layer_(layer),
+        features_(features),
+        training_(layer.views, parameters_of(o, chunk_frames, overlap_frames, features)) {}
 
   std::string text() const {
-    return layer_.name + ": chunk " + std::to_string(parameters_.chunk_frames) + ", overlap " +
-           std::to_string(parameters_.overlap_frames) + ", " + std::to_string(features_) + " features";
+    return layer_.name + ": chunk " + std::to_string(parameters().chunk_frames) + ", overlap " +
+           std::to_string(parameters().overlap_frames) + ", " + std::to_string(features_) + " features";
   }
 
   /// Throws BadInput if the training would be refused.
   void check(int slots, const Kernels& kernels) const {
-    training_workspace(parameters_, slots, kernels, subject());
+    training_.workspace_bytes(slots, kernels, subject());
   }
 
   /// Trains. An interruption ends it early.
   void run(ExecutorRef executor, const Kernels& kernels, const Interruption& interruption) {
-    TrainingLine line(layer_.views[0].k.heads, parameters_.steps);
-    run_training(parameters_, heads_, executor, kernels, interruption, line, subject());
+    TrainingLine line(training_.kv_heads(), parameters().steps);
+    training_.run(executor, kernels, interruption, line, subject());
   }
 
   /// What run() found out, to the settings it is about.
   void report_to(std::vector<Setting>& settings) const {
     for (Setting& s : settings) {
-      if (s.chunk_frames != parameters_.chunk_frames || s.overlap_frames != parameters_.overlap_frames) {
+      if (s.chunk_frames != parameters().chunk_frames || s.overlap_frames != parameters().overlap_frames) {
         continue;
       }
       if (s.beyond == Beyond::nothing) s.error = error_of(&train::DistilledHead::window);
       if (s.beyond == Beyond::elu1) s.error = error_of(&train::DistilledHead::elu1);
       if (s.beyond == Beyond::phi && s.features == features_) {
         s.error = error_of(&train::DistilledHead::distilled);
-        s.error->silent_heads = std::count_if(heads_.begin(), heads_.end(),
+        s.error->silent_heads = std::count_if(heads().begin(), heads().end(),
                                               [](const train::DistilledHead& h) { return h.fell_back; });
       }
     }
@@ -80,7 +65,7 @@ class Round {
   SettingError error_of(train::FrameErrors train::DistilledHead::*way) const {
     SettingError error;
     train::DistillationError sum;
-    for (const train::DistilledHead& head : heads_) {
+    for (const train::DistilledHead& head : heads()) {
       const train::DistillationError& of_head = (head.*way).validation;
       sum.difference += of_head.difference, sum.size += of_head.size;
       error.by_head.push_back(of_head.relative_l1());
@@ -90,11 +75,22 @@ class Round {
     throw BadInput(subject() + "the error is not finite; expected values other than 0");
   }
 
+  static train::Distillation parameters_of(const TuneOptions& o, std::int64_t chunk_frames,
+                                           std::int64_t overlap_frames, std::int64_t features) {
+    train::Distillation parameters = o.training;
+    parameters.map = map_of(o, features);
+    parameters.chunk_frames = chunk_frames;
+    parameters.overlap_frames = overlap_frames;
+    parameters.shift_chunks = o.training.steps > 0;  // what is not trained needs no targets for it
+    return parameters;
+  }
+
+  const train::Distillation& parameters() const { return training_.parameters(); }
+  const std::vector<train::DistilledHead>& heads() const { return training_.heads(); }
+
   const TunedLayer& layer_;
   std::int64_t features_;
-  train::Distillation parameters_;
-  std::vector<float> phi_q_, phi_k_;
-  std::vector<train::DistilledHead> heads_;
+  Training training_;
 };
 
 /// Calls `use(layer, round)` for all of the grid, layer by layer, as long as it returns true.

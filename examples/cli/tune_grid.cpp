@@ -16,15 +16,6 @@ TunedLayer& layer_named(std::vector<TunedLayer>& layers, const std::string& name
   return found != layers.end() ? *found : layers.emplace_back(TunedLayer{.name = name});
 }
 
-/// Found out now rather than after the layers before have been trained.
-void check_finite(const Clip& clip) {
-  for (const NamedArray* array : {&clip.q, &clip.k, &clip.v}) {
-    const std::span<const float> values = array->array.data.span();
-    if (std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); })) continue;
-    throw BadInput(array->subject + "has a NaN or infinity, expected finite values");
-  }
-}
-
 /// The operator's parameters for a video of the layer's `frames`: no data.
 template <class Operator>
 Operator sized(const TunedLayer& layer) {
@@ -84,8 +75,8 @@ std::vector<TunedLayer> load_layers(const TuneOptions& options) {
       throw BadInput("--layer " + given + ": expected NAME=Q,K,V");
     }
     TunedLayer& layer = layer_named(layers, given.substr(0, equals));
-    layer.clips.push_back(load_clip("--layer " + layer.name, given.substr(equals + 1)));
-    check_finite(layer.clips.back());
+    layer.clips.push_back(map_clip("--layer " + layer.name, given.substr(equals + 1)));
+    check_finite(layer.clips.back());  // now rather than after the layers before have been trained
   }
   for (TunedLayer& layer : layers) {
     for (const Clip& clip : layer.clips) layer.views.push_back(clip.view());
