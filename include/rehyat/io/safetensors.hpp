@@ -3,13 +3,11 @@
 // hidden, D], phi_q.0.bias [heads, hidden], phi_q.1.weight [heads, F, hidden], ..., the same for phi_k with
 // its kv heads, and the string metadata degree, activation, output_activation. Needs nlohmann-json.
 
-#include <algorithm>
 #include <cinttypes>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "rehyat/feature_map.hpp"
@@ -146,6 +144,36 @@ inline Status load_weights(const StoredFeatureMaps& stored, std::span<const std:
   return {};
 }
 
+inline Status check_heads(const FeatureMapHeads& expected) {
+  if (expected.query_heads < 1 || expected.kv_heads < 1 || expected.head_dim < 1) {
+    return Status::error(StatusCode::invalid_argument,
+                         "query_heads %" PRId64 ", kv_heads %" PRId64 ", head_dim %" PRId64
+                         "; expected positive numbers",
+                         expected.query_heads, expected.kv_heads, expected.head_dim);
+  }
+  return {};
+}
+
+/// Feature maps of the tensors that were found.
+inline Result<FeatureMapWeights> make_feature_maps(const StoredFeatureMaps& stored,
+                                                   std::span<const std::byte> data,
+                                                   const FeatureMapHeads& expected, const char* name) {
+  FeatureMapWeights maps;
+  REHYAT_RETURN_IF_ERROR(read_metadata(stored, name, maps.phi_q));
+  maps.phi_k = maps.phi_q;
+  REHYAT_RETURN_IF_ERROR(read_layers(stored, 0, expected.query_heads, expected.head_dim, name, maps.phi_q));
+  REHYAT_RETURN_IF_ERROR(read_layers(stored, 1, expected.kv_heads, expected.head_dim, name, maps.phi_k));
+  const std::int64_t q_features = maps.phi_q.feature_dim(expected.head_dim);
+  const std::int64_t k_features = maps.phi_k.feature_dim(expected.head_dim);
+  if (q_features != k_features) {
+    return file_error(name,
+                      "phi_q gives %" PRId64 " features and phi_k %" PRId64 "; expected the same number",
+                      q_features, k_features);
+  }
+  REHYAT_RETURN_IF_ERROR(load_weights(stored, data, name, maps));
+  return maps;
+}
+
 /// Refuses what the file cannot hold, or a reader would refuse.
 inline Status check_writable(const FeatureMap& phi_q, const FeatureMap& phi_k, std::int64_t head_dim) {
   const auto refuse = [](const char* why) { return Status::error(StatusCode::invalid_argument, "%s", why); };
@@ -200,32 +228,11 @@ struct PhiFileBuilder {
 /// StatusCode::invalid_argument an `expected` that is not positive.
 inline Result<FeatureMapWeights> parse_feature_maps(std::span<const std::byte> bytes,
                                                     const FeatureMapHeads& expected, const char* name) {
-  if (expected.query_heads < 1 || expected.kv_heads < 1 || expected.head_dim < 1) {
-    return Status::error(StatusCode::invalid_argument,
-                         "query_heads %" PRId64 ", kv_heads %" PRId64 ", head_dim %" PRId64
-                         "; expected positive numbers",
-                         expected.query_heads, expected.kv_heads, expected.head_dim);
-  }
+  REHYAT_RETURN_IF_ERROR(detail::check_heads(expected));
   detail::StoredFeatureMaps stored;
   std::span<const std::byte> data;
-  REHYAT_RETURN_IF_ERROR(detail::parse_phi_header(bytes, name, stored, data));
-
-  FeatureMapWeights maps;
-  REHYAT_RETURN_IF_ERROR(detail::read_metadata(stored, name, maps.phi_q));
-  maps.phi_k = maps.phi_q;
-  REHYAT_RETURN_IF_ERROR(
-      detail::read_layers(stored, 0, expected.query_heads, expected.head_dim, name, maps.phi_q));
-  REHYAT_RETURN_IF_ERROR(
-      detail::read_layers(stored, 1, expected.kv_heads, expected.head_dim, name, maps.phi_k));
-  const std::int64_t q_features = maps.phi_q.feature_dim(expected.head_dim);
-  const std::int64_t k_features = maps.phi_k.feature_dim(expected.head_dim);
-  if (q_features != k_features) {
-    return detail::file_error(
-        name, "phi_q gives %" PRId64 " features and phi_k %" PRId64 "; expected the same number", q_features,
-        k_features);
-  }
-  REHYAT_RETURN_IF_ERROR(detail::load_weights(stored, data, name, maps));
-  return maps;
+  REHYAT_RETURN_IF_ERROR(detail::parse_tensor_header(bytes, name, stored, data));
+  return detail::make_feature_maps(stored, data, expected, name);
 }
 
 /// Reads a safetensors file of phi_q and phi_k; see parse_feature_maps.

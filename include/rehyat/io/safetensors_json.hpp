@@ -1,6 +1,5 @@
 #pragma once
-// The header of a safetensors file that holds phi_q and phi_k: which tensors lie where. Everything in it is
-// foreign.
+// The header of a safetensors file: which tensors lie where. Everything in it is foreign.
 
 #include <algorithm>
 #include <cstddef>
@@ -8,59 +7,22 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include "rehyat/feature_map.hpp"
 #include "rehyat/io/file.hpp"
 #include "rehyat/io/half.hpp"
+#include "rehyat/io/safetensors_entries.hpp"
 #include "rehyat/status.hpp"
 
 namespace rehyat::detail {
 
-/// Where a tensor lies: data_offsets are bytes behind the header.
-struct StoredTensor {
-  static constexpr int max_rank = 3;
-
-  bool present = false;
-  StoredType type = StoredType::float32;
-  std::int64_t shape[max_rank] = {};
-  int rank = 0;
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-
-  std::span<const std::int64_t> extents() const { return {shape, static_cast<std::size_t>(rank)}; }
-};
-
-/// Tensors are numbered side (phi_q, phi_k), then layer, then weight, bias.
-inline constexpr int num_phi_tensors = 2 * max_feature_layers * 2;
-constexpr int phi_tensor_index(int side, int layer, bool bias) {
-  return (side * max_feature_layers + layer) * 2 + (bias ? 1 : 0);
-}
-
-/// "phi_q.0.weight"
-inline std::string phi_tensor_name(int index) {
-  const int layer = index / 2 % max_feature_layers, side = index / 2 / max_feature_layers;
-  return std::string(side == 0 ? "phi_q." : "phi_k.") + std::to_string(layer) +
-         (index % 2 == 0 ? ".weight" : ".bias");
-}
-
-inline constexpr int num_phi_metadata = 3;
-inline constexpr std::string_view phi_metadata_keys[num_phi_metadata] = {"degree", "activation",
-                                                                         "output_activation"};
-
-struct StoredFeatureMaps {
-  StoredTensor tensors[num_phi_tensors];
-  std::optional<std::string> metadata[num_phi_metadata];  ///< by phi_metadata_keys
-};
-
 /// Takes the header's JSON event by event, and refuses the first that has no place in it: nothing is stored
-/// but what a StoredFeatureMaps holds, however deep or long the text is.
-class PhiHeaderReader final : public nlohmann::json_sax<nlohmann::json> {
+/// but what the StoredTensors take, however deep or long the text is.
+class TensorHeaderReader final : public nlohmann::json_sax<nlohmann::json> {
  public:
-  PhiHeaderReader(StoredFeatureMaps& maps, const char* file) : maps_(maps), file_(file) {}
+  TensorHeaderReader(StoredTensors& tensors, const char* file) : tensors_(tensors), file_(file) {}
 
   const Status& status() const { return status_; }
 
@@ -78,19 +40,19 @@ class PhiHeaderReader final : public nlohmann::json_sax<nlohmann::json> {
       return unexpected("a number above 2^63 - 1");
     const bool is_shape = field_ == shape;
     if (list_size_ == (is_shape ? StoredTensor::max_rank : 2)) {
-      return refuse(file_error(file_, "tensor %s: %s has more than %d numbers", name_.c_str(),
+      return refuse(file_error(file_, "tensor %s: %s has more than %d numbers", Printable(name_).c_str(),
                                field_names[field_], list_size_));
     }
-    (is_shape          ? tensor().shape[list_size_]
-     : list_size_ == 0 ? tensor().begin
-                       : tensor().end) = static_cast<std::int64_t>(value);
+    (is_shape          ? tensor_->shape[list_size_]
+     : list_size_ == 0 ? tensor_->begin
+                       : tensor_->end) = static_cast<std::int64_t>(value);
     ++list_size_;
     return true;
   }
 
   bool string(string_t& value) override {
     if (place_ == Place::metadata) {
-      if (entry_ < num_phi_metadata) maps_.metadata[entry_] = value;
+      if (metadata_ != nullptr) *metadata_ = value;
       return true;
     }
     if (place_ != Place::tensor || field_ != dtype) return unexpected("a string");
@@ -98,9 +60,9 @@ class PhiHeaderReader final : public nlohmann::json_sax<nlohmann::json> {
         std::find_if(std::begin(dtypes), std::end(dtypes), [&](const auto& d) { return d.name == value; });
     if (known == std::end(dtypes)) {
       return refuse(file_error(file_, "tensor %s has dtype '%s'; expected F32, F16, BF16 or F64",
-                               name_.c_str(), Printable(value).c_str()));
+                               Printable(name_).c_str(), Printable(value).c_str()));
     }
-    tensor().type = known->type;
+    tensor_->type = known->type;
     return true;
   }
 
@@ -122,7 +84,7 @@ class PhiHeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     if (place_ == Place::tensor && fields_seen_ != all_fields) {
       int missing = 0;
       while ((fields_seen_ >> missing & 1u) != 0) ++missing;
-      return refuse(file_error(file_, "tensor %s lacks %s", name_.c_str(), field_names[missing]));
+      return refuse(file_error(file_, "tensor %s lacks %s", Printable(name_).c_str(), field_names[missing]));
     }
     place_ = place_ == Place::root ? Place::outside : Place::root;
     return true;
@@ -138,10 +100,10 @@ class PhiHeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool end_array() override {
     place_ = Place::tensor;
     if (field_ == shape) {
-      tensor().rank = list_size_;
+      tensor_->rank = list_size_;
     } else if (list_size_ != 2) {
-      return refuse(
-          file_error(file_, "tensor %s: data_offsets has %d numbers; expected 2", name_.c_str(), list_size_));
+      return refuse(file_error(file_, "tensor %s: data_offsets has %d numbers; expected 2",
+                               Printable(name_).c_str(), list_size_));
     }
     return true;
   }
@@ -176,8 +138,6 @@ class PhiHeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   static constexpr unsigned all_fields = 0b111;
   static constexpr std::string_view metadata_name = "__metadata__";
 
-  StoredTensor& tensor() { return maps_.tensors[entry_]; }
-
   bool refuse(const Status& status) {
     status_ = status;
     return false;
@@ -208,24 +168,22 @@ class PhiHeaderReader final : public nlohmann::json_sax<nlohmann::json> {
       if (std::exchange(has_metadata_, true)) return refuse(file_error(file_, "__metadata__ occurs twice"));
       return true;
     }
-    for (entry_ = 0; entry_ < num_phi_tensors; ++entry_) {
-      if (phi_tensor_name(entry_) != key) continue;
-      if (std::exchange(tensor().present, true)) {
-        return refuse(file_error(file_, "tensor %s occurs twice", key.c_str()));
-      }
-      return true;
+    tensor_ = tensors_.place_of(key);
+    if (tensor_ == nullptr) {
+      return refuse(file_error(file_, "unknown tensor '%s'; expected %s", Printable(key).c_str(),
+                               tensors_.expected_names().c_str()));
     }
-    return refuse(file_error(file_,
-                             "unknown tensor '%s'; expected phi_q or phi_k, .0 to .%d, .weight or .bias",
-                             Printable(key).c_str(), max_feature_layers - 1));
+    if (std::exchange(tensor_->present, true)) {
+      return refuse(file_error(file_, "tensor %s occurs twice", Printable(key).c_str()));
+    }
+    return true;
   }
 
   bool open_metadata(const std::string& key) {
     name_ = key;
-    const auto* known = std::find(std::begin(phi_metadata_keys), std::end(phi_metadata_keys), key);
-    entry_ = static_cast<int>(known - std::begin(phi_metadata_keys));
-    if (entry_ < num_phi_metadata && std::exchange(metadata_seen_[entry_], true)) {
-      return refuse(file_error(file_, "metadata %s occurs twice", key.c_str()));
+    metadata_ = tensors_.metadata_of(key);
+    if (metadata_ != nullptr && metadata_->has_value()) {
+      return refuse(file_error(file_, "metadata %s occurs twice", Printable(key).c_str()));
     }
     return true;
   }
@@ -233,28 +191,28 @@ class PhiHeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool open_field(const std::string& key) {
     const auto* known = std::find(std::begin(field_names), std::end(field_names), key);
     if (known == std::end(field_names)) {
-      return refuse(
-          file_error(file_, "tensor %s has an unknown field '%s'", name_.c_str(), Printable(key).c_str()));
+      return refuse(file_error(file_, "tensor %s has an unknown field '%s'", Printable(name_).c_str(),
+                               Printable(key).c_str()));
     }
     field_ = static_cast<Field>(known - std::begin(field_names));
     const unsigned bit = 1u << field_;
     if ((std::exchange(fields_seen_, fields_seen_ | bit) & bit) != 0) {
-      return refuse(file_error(file_, "tensor %s: %s occurs twice", name_.c_str(), *known));
+      return refuse(file_error(file_, "tensor %s: %s occurs twice", Printable(name_).c_str(), *known));
     }
     return true;
   }
 
-  StoredFeatureMaps& maps_;
+  StoredTensors& tensors_;
   const char* file_;
   Status status_;
   Place place_ = Place::outside;
   std::string name_;  ///< of the tensor or the metadata being read
-  int entry_ = 0;     ///< its number
+  StoredTensor* tensor_ = nullptr;
+  std::optional<std::string>* metadata_ = nullptr;
   Field field_ = dtype;
   unsigned fields_seen_ = 0;
   int list_size_ = 0;
   bool has_metadata_ = false;
-  bool metadata_seen_[num_phi_metadata] = {};
 };
 
 }  // namespace rehyat::detail
