@@ -3,6 +3,7 @@
 #   target_link_libraries(app PRIVATE rehyat::rehyat)
 #   rehyat_add_dispatch(app)                      # all instruction sets that fit the target processor
 #   rehyat_add_dispatch(app ISAS scalar avx2)     # these
+#   rehyat_add_dispatch(app TRAINING)             # and the kernels that rehyat/train/distillation.hpp needs
 #
 # Adds to <target> one small translation unit per instruction set, and the PUBLIC definitions by which the headers know
 # them. Call it for one target of a program; what links to that target sees the same kernels.
@@ -53,7 +54,7 @@ function(rehyat_unit_optimisation result config)
 endfunction()
 
 function(rehyat_add_dispatch target)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "ISAS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TRAINING" "" "ISAS")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "rehyat_add_dispatch: unknown argument ${arg_UNPARSED_ARGUMENTS}; write ISAS before the list")
   endif()
@@ -76,6 +77,9 @@ function(rehyat_add_dispatch target)
   endif()
 
   target_compile_definitions(${target} PUBLIC REHYAT_DISPATCH=1)
+  if(arg_TRAINING)
+    target_compile_definitions(${target} PUBLIC REHYAT_DISPATCH_TRAINING=1)
+  endif()
   list(REMOVE_DUPLICATES arg_ISAS)
   foreach(isa IN LISTS arg_ISAS)
     if(NOT isa IN_LIST available)

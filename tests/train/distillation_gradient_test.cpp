@@ -1,5 +1,5 @@
 // The distance that distillation makes smaller, and its gradient: against hybrid attention and its gradients,
-// and against differences, in double.
+// and against differences, in double; and by the kernels of every instruction set.
 
 #include <gtest/gtest.h>
 
@@ -9,9 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "rehyat/train/detail/kernel_algebra.hpp"
 #include "rehyat/train/detail/student.hpp"
 #include "rehyat/train/detail/weights.hpp"
+#include "rehyat/train/kernels.hpp"
 #include "support/compare.hpp"
+#include "support/isas.hpp"
 #include "support/random.hpp"
 #include "support/real_clip.hpp"
 #include "support/test_clip.hpp"
@@ -34,20 +37,22 @@ using train::detail::Student;
 using train::detail::Targets;
 
 /// A whole array of weights' gradients.
+template <class Real>
 struct FlatGradient {
-  std::vector<double> values;
-  PhiGradient<double> arrays;
+  std::vector<Real> values;
+  PhiGradient<Real> arrays;
 
-  FlatGradient(const train::Phi<double>& phi, std::int64_t head_dim) {
+  FlatGradient(const train::Phi<Real>& phi, std::int64_t head_dim) {
     const auto has_bias = train::detail::biases(phi);
     values.resize(
-        static_cast<std::size_t>(train::detail::cut<double>(phi.map, head_dim, has_bias, nullptr, arrays)));
+        static_cast<std::size_t>(train::detail::cut<Real>(phi.map, head_dim, has_bias, nullptr, arrays)));
     train::detail::cut(phi.map, head_dim, has_bias, values.data(), arrays);
   }
 };
 
 /// Part of a random clip as distillation sees it, with random teachers: the gradient does not ask where they
 /// are from.
+template <class Real>
 class StudentProblem {
  public:
   explicit StudentProblem(Random& random)
@@ -63,45 +68,47 @@ class StudentProblem {
     }
   }
 
-  RealClip<double>& real() { return real_; }
+  RealClip<Real>& real() { return real_; }
   const std::vector<std::int64_t>& chunks() const { return chunks_; }
-  const train::Phi<double> phi_q() const { return real_.parameters().phi_q; }
-  const train::Phi<double> phi_k() const { return real_.parameters().phi_k; }
+  const train::Phi<Real> phi_q() const { return real_.parameters().phi_q; }
+  const train::Phi<Real> phi_k() const { return real_.parameters().phi_k; }
   std::int64_t head_dim() const { return clip_.geometry.dim; }
 
+  template <class Algebra = train::detail::EigenAlgebra<Real>>
   DistillationError sweep(std::span<const std::int64_t> chunks, DistillationLoss loss,
-                          const PhiGradient<double>& d_phi_q = {},
-                          const PhiGradient<double>& d_phi_k = {}) const {
-    const train::Phi<double> q = phi_q(), k = phi_k();
+                          const PhiGradient<Real>& d_phi_q = {}, const PhiGradient<Real>& d_phi_k = {},
+                          const Algebra& algebra = {}) const {
+    const train::Phi<Real> q = phi_q(), k = phi_k();
     const train::detail::StudentSize size{clip_.geometry.dim, clip_.geometry.value_dim, cut_.linear_keys(),
                                           cut_.chunks()};
     train::detail::Arena measure;
-    Student<double>(q, k, size, measure);
+    using OfAlgebra = Student<Real, Algebra>;
+    OfAlgebra(q, k, size, measure, algebra);
     support::NanWorkspace workspace(measure.size());
     train::detail::Arena arena(workspace.get());
-    std::vector<Targets<double>> targets;
+    std::vector<Targets<Real>> targets;
     for (std::size_t h = 0; h < softmax_.size(); ++h) {
       targets.push_back({cut_.scored().begin, softmax_[h].data(), teacher_[h].data()});
     }
-    const HeadClip<double> packed{q_.data(), k_.data(), values_.data(), clip_.geometry.tokens()};
-    return Student<double>(q, k, size, arena)
+    const HeadClip<Real> packed{q_.data(), k_.data(), values_.data(), clip_.geometry.tokens()};
+    return OfAlgebra(q, k, size, arena, algebra)
         .sweep(packed, cut_, targets.data(), chunks, loss, d_phi_q, d_phi_k);
   }
 
   /// The same by the operators for training: the distance, and its gradient in real().gradients().
   DistillationError by_hybrid_attention(DistillationLoss loss) {
     const std::int64_t m = clip_.geometry.tokens_per_frame, channels = clip_.geometry.value_dim;
-    train::HybridAttention<double> p = real_.parameters();
+    train::HybridAttention<Real> p = real_.parameters();
     for (auto* view : {&p.q, &p.k, &p.v}) {
       *view = view->slice_tokens(cut_.frames.begin * m, cut_.frames.size() * m);
     }
-    std::vector<double> memory = real_.empty_output(), d_memory(memory.size());
-    const auto view = [&](std::vector<double>& values) {
+    std::vector<Real> memory = real_.empty_output(), d_memory(memory.size());
+    const auto view = [&](std::vector<Real>& values) {
       return real_.output_view(values).slice_tokens(cut_.frames.begin * m, p.q.tokens);
     };
-    const TensorView<double> out = view(memory), d_out = view(d_memory);
+    const TensorView<Real> out = view(memory), d_out = view(d_memory);
     SerialExecutor serial;
-    train::HybridGradients<double> d;
+    train::HybridGradients<Real> d;
     d.phi_q = real_.gradients().phi_q, d.phi_k = real_.gradients().phi_k;
     support::NanWorkspace workspace(*train::workspace_size(p, d, 1));
     EXPECT_TRUE(train::hybrid_attention(p, out, workspace.get(), serial).ok());
@@ -109,10 +116,10 @@ class StudentProblem {
     const Range scored = cut_.scored();
     for (std::int64_t h = 0; h < out.heads; ++h) {
       for (std::int64_t i = scored.begin; i < scored.end; ++i) {
-        const double* const teacher =
+        const Real* const teacher =
             teacher_[static_cast<std::size_t>(h)].data() + (i - scored.begin) * channels;
-        const double* const y = real_.output_view(memory).row(0, i, h);
-        double* const d_y = real_.output_view(d_memory).row(0, i, h);
+        const Real* const y = real_.output_view(memory).row(0, i, h);
+        Real* const d_y = real_.output_view(d_memory).row(0, i, h);
         for (std::int64_t c = 0; c < channels; ++c) {
           const double e = y[c] - teacher[c];
           const bool l1 = loss == DistillationLoss::l1;
@@ -173,8 +180,7 @@ class StudentProblem {
         const double row_max = *std::max_element(scores.begin(), scores.end());
         for (std::size_t j = 0; j < scores.size(); ++j) {
           const double weight = std::exp(scores[j] - row_max);
-          const double* const value =
-              values_.data() + (static_cast<std::size_t>(at.softmax.begin) + j) * width;
+          const Real* const value = values_.data() + (static_cast<std::size_t>(at.softmax.begin) + j) * width;
           for (std::size_t c = 0; c < width; ++c) sums[c] += weight * value[c];
         }
         softmax_.back().insert(softmax_.back().end(), sums.begin(), sums.end());
@@ -185,20 +191,21 @@ class StudentProblem {
   }
 
   TestClip clip_;
-  RealClip<double> real_;
+  RealClip<Real> real_;
   Cut cut_;
   std::vector<std::int64_t> chunks_;
-  std::vector<double> q_, k_, values_;
-  std::vector<std::vector<double>> softmax_, teacher_;
+  std::vector<Real> q_, k_, values_;
+  std::vector<std::vector<Real>> softmax_, teacher_;
 };
 
 TEST(DistillationGradientTest, IsThatOfHybridAttention) {
   for (const std::uint64_t seed : support::seeds(60)) {
     SCOPED_TRACE(support::replay(seed));
     Random random(seed);
-    StudentProblem problem(random);
+    StudentProblem<double> problem(random);
     for (const DistillationLoss loss : {DistillationLoss::l1, DistillationLoss::l2}) {
-      FlatGradient d_phi_q(problem.phi_q(), problem.head_dim()), d_phi_k(problem.phi_k(), problem.head_dim());
+      FlatGradient<double> d_phi_q(problem.phi_q(), problem.head_dim()),
+          d_phi_k(problem.phi_k(), problem.head_dim());
       const DistillationError error = problem.sweep(problem.chunks(), loss, d_phi_q.arrays, d_phi_k.arrays);
       const DistillationError expected = problem.by_hybrid_attention(loss);
       EXPECT_NEAR(error.difference, expected.difference, 1e-10 * expected.difference);
@@ -221,13 +228,14 @@ TEST(DistillationGradientTest, IsADifferenceOfDistances) {
   for (const std::uint64_t seed : support::seeds(60)) {
     SCOPED_TRACE(support::replay(seed));
     Random random(seed);
-    StudentProblem problem(random);
+    StudentProblem<double> problem(random);
     std::vector<std::int64_t> chunks;
     for (const std::int64_t t : problem.chunks()) {
       if (random.coin()) chunks.push_back(t);
     }
     for (const DistillationLoss loss : {DistillationLoss::l1, DistillationLoss::l2}) {
-      FlatGradient d_phi_q(problem.phi_q(), problem.head_dim()), d_phi_k(problem.phi_k(), problem.head_dim());
+      FlatGradient<double> d_phi_q(problem.phi_q(), problem.head_dim()),
+          d_phi_k(problem.phi_k(), problem.head_dim());
       problem.sweep(chunks, loss, d_phi_q.arrays, d_phi_k.arrays);
       double derivative = 0;
       std::vector<std::vector<double>> before, along;
@@ -267,7 +275,7 @@ TEST(DistillationGradientTest, ChunksAddUp) {
   for (const std::uint64_t seed : support::seeds(10)) {
     SCOPED_TRACE(support::replay(seed));
     Random random(seed);
-    const StudentProblem problem(random);
+    const StudentProblem<double> problem(random);
     DistillationError sum;
     for (const std::int64_t t : problem.chunks()) {
       const DistillationError error = problem.sweep({&t, 1}, DistillationLoss::l1);
@@ -278,6 +286,36 @@ TEST(DistillationGradientTest, ChunksAddUp) {
     EXPECT_NEAR(sum.size, all.size, 1e-10 * all.size);
   }
 }
+
+class DistillationKernelsTest : public support::IsaTest {};
+
+TEST_P(DistillationKernelsTest, GiveTheGradientInFloat) {
+  for (const std::uint64_t seed : support::seeds(20)) {
+    SCOPED_TRACE(support::replay(seed));
+    Random random(seed), same(seed);
+    const StudentProblem<double> exact(random);
+    const StudentProblem<float> problem(same);
+    for (const DistillationLoss loss : {DistillationLoss::l1, DistillationLoss::l2}) {
+      FlatGradient<double> expected_q(exact.phi_q(), exact.head_dim()),
+          expected_k(exact.phi_k(), exact.head_dim());
+      const DistillationError expected =
+          exact.sweep(exact.chunks(), loss, expected_q.arrays, expected_k.arrays);
+      FlatGradient<float> d_phi_q(problem.phi_q(), problem.head_dim()),
+          d_phi_k(problem.phi_k(), problem.head_dim());
+      const train::detail::KernelAlgebra algebra(train::training_kernels(kernels()));
+      const DistillationError error =
+          problem.sweep(problem.chunks(), loss, d_phi_q.arrays, d_phi_k.arrays, algebra);
+      EXPECT_NEAR(error.difference, expected.difference, 1e-5 * expected.difference);
+      EXPECT_NEAR(error.size, expected.size, 1e-5 * expected.size);
+      EXPECT_LT(support::relative_error(d_phi_q.values, expected_q.values), 1e-4);
+      EXPECT_LT(support::relative_error(d_phi_k.values, expected_k.values), 1e-4);
+      const DistillationError alone = problem.sweep(problem.chunks(), loss, {}, {}, algebra);
+      EXPECT_EQ(alone.difference, error.difference);
+    }
+  }
+}
+
+REHYAT_TEST_ALL_ISAS(DistillationKernelsTest);
 
 }  // namespace
 }  // namespace rehyat

@@ -50,8 +50,9 @@ using std::int64_t;
 
 /// One vector of `lanes` floats. `fma` rounds once wherever the ISA has it; max and min return b if either is
 /// NaN; `less` is false for NaN. The members beyond xsimd's are those whose meaning xsimd leaves to its
-/// version, and those of exponentials: n = whole(x) is what fraction(x, n) = x - floor(x), in [0, 1], and
-/// scale(y, n) = y * 2^floor(n) take (n from -126 to 126); scale_unless_less is 0 where `gate` < `limit`.
+/// version, first lanes alone (`load_first`: 0 in the others; nothing behind `count` is touched), and those
+/// of exponentials: n = whole(x) is what fraction(x, n) = x - floor(x), in [0, 1], and scale(y, n) = y *
+/// 2^floor(n) take (n from -126 to 126); scale_unless_less is 0 where `gate` < `limit`.
 template <class Arch>
 struct Vec;
 
@@ -98,6 +99,11 @@ struct Vec<xsimd::avx512bw> : BatchVec<xsimd::avx512bw> {
   // the forms without a mask are built on an undefined vector, of which GCC 12 warns wherever they are
   // inlined; a full mask costs nothing
   static constexpr __mmask16 all = 0xffff;
+  static REHYAT_INLINE __mmask16 first(int64_t count) { return static_cast<__mmask16>((1u << count) - 1u); }
+  static REHYAT_INLINE Vec load_first(const float* p, int64_t count) {
+    return {{Batch(_mm512_maskz_loadu_ps(first(count), p))}};
+  }
+  REHYAT_INLINE void store_first(float* p, int64_t count) const { _mm512_mask_storeu_ps(p, first(count), b); }
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(_mm512_maskz_max_ps(all, x.b, y.b))}}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(_mm512_maskz_min_ps(all, x.b, y.b))}}; }
   // scale() takes the floor itself
@@ -131,6 +137,14 @@ inline constexpr Isa native_isa = Isa::avx2;
 
 template <>
 struct Vec<NativeArch> : BatchVec<NativeArch> {
+  static REHYAT_INLINE __m256i first(int64_t count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static REHYAT_INLINE Vec load_first(const float* p, int64_t count) {
+    return {{Batch(_mm256_maskload_ps(p, first(count)))}};
+  }
+  REHYAT_INLINE void store_first(float* p, int64_t count) const { _mm256_maskstore_ps(p, first(count), b); }
   friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {{Batch(_mm256_fmadd_ps(x.b, y.b, z.b))}}; }
   friend REHYAT_INLINE Vec operator/(Vec x, Vec y) { return {{x.b / y.b}}; }
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(_mm256_max_ps(x.b, y.b))}}; }
@@ -166,6 +180,16 @@ inline constexpr Isa native_isa = Isa::neon;
 
 template <>
 struct Vec<xsimd::neon64> : BatchVec<xsimd::neon64> {
+  static REHYAT_INLINE Vec load_first(const float* p, int64_t count) {
+    float values[lanes] = {};
+    for (int64_t i = 0; i < count; ++i) values[i] = p[i];
+    return load(values);
+  }
+  REHYAT_INLINE void store_first(float* p, int64_t count) const {
+    float values[lanes];
+    store(values);
+    for (int64_t i = 0; i < count; ++i) p[i] = values[i];
+  }
   friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {{Batch(vfmaq_f32(z.b, x.b, y.b))}}; }
   // xsimd 8.1 refines an estimate, which is off by ulps and fails for subnormal and huge divisors
   friend REHYAT_INLINE Vec operator/(Vec x, Vec y) { return {{Batch(vdivq_f32(x.b, y.b))}}; }
@@ -204,6 +228,10 @@ struct Vec<Scalar> {
   static REHYAT_INLINE Vec load(const float* p) { return {*p}; }
   static REHYAT_INLINE Vec broadcast(float x) { return {x}; }
   REHYAT_INLINE void store(float* p) const { *p = b; }
+  static REHYAT_INLINE Vec load_first(const float* p, int64_t count) { return {count > 0 ? *p : 0.0f}; }
+  REHYAT_INLINE void store_first(float* p, int64_t count) const {
+    if (count > 0) *p = b;
+  }
 
   friend REHYAT_INLINE Vec operator+(Vec x, Vec y) { return {x.b + y.b}; }
   friend REHYAT_INLINE Vec operator-(Vec x, Vec y) { return {x.b - y.b}; }

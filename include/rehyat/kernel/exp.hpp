@@ -63,11 +63,16 @@ REHYAT_INLINE T relu(T x) {
   return max(T::broadcast(0.0f), x);
 }
 
-/// x Phi(x), Phi the normal distribution. Phi(-a) = exp(-a^2 / 2) h(a) for a >= 0, h a polynomial of degree 8
-/// in 1 / (1 + 0.3 a): relative error 1.2e-7, so that gelu keeps its relative accuracy where 1 + erf would
-/// cancel.
+/// The normal distribution at x: Phi(x), and exp(-x^2 / 2).
 template <class T>
-REHYAT_INLINE T gelu(T x) {
+struct Normal {
+  T below, bell;
+};
+
+/// Phi(-a) = exp(-a^2 / 2) h(a) for a >= 0, h a polynomial of degree 8 in 1 / (1 + 0.3 a): relative error
+/// 1.2e-7, so that gelu keeps its relative accuracy where 1 + erf would cancel.
+template <class T>
+REHYAT_INLINE Normal<T> normal_at(T x) {
   const T a = abs(x);
   const T t = T::broadcast(1.0f) / fma(a, T::broadcast(0.3f), T::broadcast(1.0f));
   T h = T::broadcast(0.03619423881173134f);
@@ -81,25 +86,32 @@ REHYAT_INLINE T gelu(T x) {
   h = h * t;
   const T e = exp2_nonpositive(a * (a * T::broadcast(-0.72134752044448170f)));  // log2(e) / 2
   const T zero = T::broadcast(0.0f);
-  return x * select(less(x, zero), h * e, fma(zero - h, e, T::broadcast(1.0f)));
+  return {select(less(x, zero), h * e, fma(zero - h, e, T::broadcast(1.0f))), e};
 }
 
-/// x / (1 + exp(-x)), by exp(-|x|).
+/// x Phi(x).
 template <class T>
-REHYAT_INLINE T silu(T x) {
+REHYAT_INLINE T gelu(T x) {
+  return x * normal_at(x).below;
+}
+
+/// 1 / (1 + exp(-x)), by exp(-|x|).
+template <class T>
+REHYAT_INLINE T logistic(T x) {
   const T zero = T::broadcast(0.0f), one = T::broadcast(1.0f);
   const T e = exp_nonpositive(zero - abs(x));
-  return x * (select(less(x, zero), e, one) / (one + e));
+  return select(less(x, zero), e, one) / (one + e);
 }
 
-/// log(1 + exp(x)) = max(x, 0) + log1p(t), t = exp(-|x|) in [0, 1]; log1p(t) = 2 atanh(u), u = t / (2 + t) <=
-/// 1/3, by an odd polynomial (relative error 1.1e-10): small values keep their relative accuracy, as a nearly
-/// silent linear branch needs.
+/// x / (1 + exp(-x)).
 template <class T>
-REHYAT_INLINE T softplus(T x) {
-  const T zero = T::broadcast(0.0f);
-  const T t = exp_nonpositive(zero - abs(x));
-  const T u = t / (t + T::broadcast(2.0f));
+REHYAT_INLINE T silu(T x) {
+  return x * logistic(x);
+}
+
+/// max(x, 0) + 2 atanh(u) for u in [0, 1/3], by an odd polynomial (relative error 1.1e-10).
+template <class T>
+REHYAT_INLINE T softplus_above(T x, T u) {
   const T w = u * u;
   T p = T::broadcast(0.12150466442108154f);
   p = fma(p, w, T::broadcast(0.10713829100131989f));
@@ -108,7 +120,15 @@ REHYAT_INLINE T softplus(T x) {
   p = fma(p, w, T::broadcast(0.3333333730697632f));
   p = fma(p, w, T::broadcast(1.0f));
   const T twice = u + u;
-  return fma(twice, p, max(zero, x));
+  return fma(twice, p, max(T::broadcast(0.0f), x));
+}
+
+/// log(1 + exp(x)) = max(x, 0) + log1p(t), t = exp(-|x|) in [0, 1]; log1p(t) = 2 atanh(u), u = t / (2 + t) <=
+/// 1/3: small values keep their relative accuracy, as a nearly silent linear branch needs.
+template <class T>
+REHYAT_INLINE T softplus(T x) {
+  const T t = exp_nonpositive(T::broadcast(0.0f) - abs(x));
+  return softplus_above(x, t / (t + T::broadcast(2.0f)));
 }
 
 /// elu(x) + 1: x + 1 above 0, exp(x) below.

@@ -2,8 +2,8 @@
 
 /// @file rehyat/train/distillation.hpp
 /// Distillation of phi (ReHyAt, section 3.3, stage 1; LoLCATs' attention transfer): from captured q, k, v
-/// alone, per head, on a CPU. Needs Eigen 3.4; its dense algebra runs in the instruction set of the
-/// compiler's flags.
+/// alone, per head, on a CPU. Needs Eigen 3.4 and, with run-time dispatch, rehyat_add_dispatch(... TRAINING):
+/// its dense algebra runs in kernels of its own, of the instruction set that `kernels` have.
 ///
 /// Numerator and denominator of the softmax branch and the teacher's output do not depend on phi: the
 /// library's kernels compute them once. A step is dense algebra: features, prefix sums by chunk, the
@@ -49,8 +49,8 @@ inline FeatureMap distilled_map(const FeatureMap& map, const PhiGradient<float>&
 /// head, and what is large in it is, as float, with G = H / Hkv:
 /// - of each clip its inputs, N (G D + D + Dv + 1), and 2 Dv + 1 for each of the G n queries that are scored,
 ///   in the clip as it is and once more for each shift of its training frames;
-/// - for the longest clip what backward needs of phi_k, two a linear key and unit of each layer, and the
-///   output that reports are made from, G N Dv.
+/// - for the longest clip what backward needs of phi_k, two a linear key and hidden unit and one a feature,
+///   and the output that reports are made from, G N Dv.
 /// Not the clips themselves, all heads of them: those are only viewed.
 inline Result<std::size_t> workspace_size(const Distillation& parameters, int slots,
                                           const Kernels& kernels = default_kernels()) {

@@ -24,39 +24,33 @@ inline Strip upper_tail(const Strip& x, const Strip& bell) {
           t * (-0.142248368f + t * (0.7107068705f + t * (-0.7265760135f + t * 0.5307027145f))));
 }
 
-inline Strip activate(Activation activation, const Strip& x) {
-  switch (activation) {
-    case Activation::gelu:
-      return x.max(0) - x.abs() * upper_tail(x, (-0.5f * x.square()).exp());
-    case Activation::silu:
-      return x * x.logistic();
-    case Activation::softplus:
-      return x.max(0) + (-x.abs()).exp().log1p();
-    case Activation::elu1:
-      return x.max(0) + x.min(0).exp();
-    default:
-      return x.unaryExpr([&](float e) { return activate(activation, e); });
-  }
-}
-
-inline Strip derivative(Activation activation, const Strip& x) {
+/// activation(x), and where wanted its derivative.
+inline Strip activate(Activation activation, const Strip& x, Strip* slope) {
   switch (activation) {
     case Activation::gelu: {
       constexpr float density = std::numbers::inv_sqrtpi_v<float> / std::numbers::sqrt2_v<float>;
       const Strip bell = (-0.5f * x.square()).exp();
+      const Strip tail = upper_tail(x, bell);
       const Strip sign = (x * 1e30f).max(-1).min(1);
-      return 0.5f + sign * (0.5f - upper_tail(x, bell)) + density * x * bell;
+      if (slope != nullptr) *slope = 0.5f + sign * (0.5f - tail) + density * x * bell;
+      return x.max(0) - x.abs() * tail;
     }
     case Activation::silu: {
       const Strip sigmoid = x.logistic();
-      return sigmoid * (1 + x * (1 - sigmoid));
+      if (slope != nullptr) *slope = sigmoid * (1 + x * (1 - sigmoid));
+      return x * sigmoid;
     }
     case Activation::softplus:
-      return x.logistic();
-    case Activation::elu1:
-      return x.min(0).exp();
+      if (slope != nullptr) *slope = x.logistic();
+      return x.max(0) + (-x.abs()).exp().log1p();
+    case Activation::elu1: {
+      const Strip below = x.min(0).exp();
+      if (slope != nullptr) *slope = below;
+      return x.max(0) + below;
+    }
     default:
-      return x.unaryExpr([&](float e) { return derivative(activation, e); });
+      if (slope != nullptr) *slope = x.unaryExpr([&](float e) { return derivative(activation, e); });
+      return x.unaryExpr([&](float e) { return activate(activation, e); });
   }
 }
 
@@ -67,29 +61,23 @@ void for_each_strip(std::int64_t size, Visit visit) {
   }
 }
 
-/// after = activation(before), element by element.
+/// after = activation(before) and, where wanted, slopes = activation'(before), element by element; slopes may
+/// be where `before` is.
 template <class Real>
-void activate(Activation activation, const ConstMatrix<Real>& before, Matrix<Real> after) {
+void activate(Activation activation, const ConstMatrix<Real>& before, Matrix<Real> after, Real* slopes) {
   if constexpr (std::is_same_v<Real, float>) {
     for_each_strip(before.size(), [&](std::int64_t begin, std::int64_t count) {
       const Strip x = ConstRowVector<float>(before.data() + begin, count).array();
-      RowVector<float>(after.data() + begin, count).array() = activate(activation, x);
+      Strip slope(slopes == nullptr ? 0 : count);
+      RowVector<float>(after.data() + begin, count).array() =
+          activate(activation, x, slopes == nullptr ? nullptr : &slope);
+      if (slopes != nullptr) RowVector<float>(slopes + begin, count).array() = slope;
     });
   } else {
     after = before.unaryExpr([&](Real e) { return activate(activation, e); });
-  }
-}
-
-/// d *= activation'(before), element by element.
-template <class Real>
-void multiply_by_derivative(Activation activation, const ConstMatrix<Real>& before, Matrix<Real> d) {
-  if constexpr (std::is_same_v<Real, float>) {
-    for_each_strip(before.size(), [&](std::int64_t begin, std::int64_t count) {
-      const Strip x = ConstRowVector<float>(before.data() + begin, count).array();
-      RowVector<float>(d.data() + begin, count).array() *= derivative(activation, x);
-    });
-  } else {
-    d.array() *= before.unaryExpr([&](Real e) { return derivative(activation, e); }).array();
+    if (slopes == nullptr) return;
+    Matrix<Real>(slopes, before.rows(), before.cols()) =
+        before.unaryExpr([&](Real e) { return derivative(activation, e); });
   }
 }
 

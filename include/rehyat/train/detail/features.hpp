@@ -42,9 +42,9 @@ class FeatureBlock {
   /// The side with gradients of the calling task's own.
   void use(const PhiGradient<Real>& d_phi) { side_.d_phi = d_phi; }
 
-  void forward(const Tokens& at, const Matrix<Real>& x) {
+  void forward(const Tokens& at, const Matrix<Real>& x, Keep keep) {
     count_ = at.count;
-    if (!side_.is_given()) return phi_.forward(at.head, read_only(x), numerator());
+    if (!side_.is_given()) return phi_.forward(at.head, read_only(x), numerator(), keep);
     load(side_.given, at, features_);
     if (side_.has_own_denominator()) load(side_.given_denominator, at, denominators_);
   }
@@ -62,7 +62,8 @@ class FeatureBlock {
   /// Takes the gradients on, to phi's weights and d_x or to those of the given features.
   void backward(const Tokens& at, const Matrix<Real>& x, const Matrix<Real>& d_x) {
     if (!side_.is_given()) {
-      return phi_.backward(at.head, read_only(x), read_only(d_numerator()), d_x, side_.d_phi);
+      d_numerator().array() *= phi_.slopes(at.count).array();
+      return phi_.backward(at.head, read_only(x), d_numerator(), d_x, side_.d_phi);
     }
     store(d_numerator(), side_.d_given, at);
     if (side_.has_own_denominator()) store(d_denominator(), side_.d_given_denominator, at);

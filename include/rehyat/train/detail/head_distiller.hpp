@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "rehyat/train/detail/head_weights.hpp"
+#include "rehyat/train/detail/kernel_algebra.hpp"
 #include "rehyat/train/detail/prepared_clip.hpp"
 #include "rehyat/train/detail/student.hpp"
+#include "rehyat/train/kernels.hpp"
 
 namespace rehyat::train::detail {
 
@@ -28,7 +30,7 @@ class HeadDistiller {
         adam_(weights_.size(), arena),
         phi_q_(Phi<float>::of(viewing(p.map, weights_.phi_q, group_))),
         phi_k_(Phi<float>::of(viewing(p.map, weights_.phi_k, 1))),
-        student_(phi_q_, phi_k_, student_size(p), arena) {
+        student_(phi_q_, phi_k_, student_size(p), arena, KernelAlgebra(training_kernels(kernels))) {
     std::int64_t tokens = 0, chunk_tokens = 0;
     std::size_t bytes = 0;
     for (const DistillationClip& clip : p.clips) {
@@ -271,7 +273,7 @@ class HeadDistiller {
   HeadWeights weights_, best_, gradient_;
   Adam adam_;
   Phi<float> phi_q_, phi_k_;  ///< views of weights_
-  Student<float> student_;
+  Student<float, KernelAlgebra> student_;
   std::vector<PreparedClip> clips_;
   std::vector<DistillationClip> groups_;
   float* out_ = nullptr;

@@ -67,7 +67,7 @@ class HeadGroup {
     for (std::int64_t t = 0; t < chunks_; ++t) {
       const Sums<Real>* sums = sums_of(t);
       for_each_query_block(t, [&](const Tokens& at) {
-        attend(t, at, sums);
+        attend(t, at, sums, Keep::nothing);
         store(s_.queries.out(), out, at);
       });
       absorb_behind(t);
@@ -87,7 +87,7 @@ class HeadGroup {
       const Sums<Real>* sums = sums_of(t);
       if (bidirectional()) s_.of_chunk(t).all() = s_.d_sums.all();
       for_each_query_block(t, [&](const Tokens& at) {
-        attend(t, at, sums);
+        attend(t, at, sums, Keep::slopes);
         query_gradient(t, at, sums, d_out, d);
         if (bidirectional() && sums != nullptr && keys_learn) add_to_d_sums(at);
       });
@@ -122,7 +122,7 @@ class HeadGroup {
 
   void absorb(const Range& frames, const Sums<Real>& sums) {
     for_each_block(frames, g_, [&](const Tokens& at) {
-      s_.key_features.forward(at, load(p_.k, at, s_.key));
+      s_.key_features.forward(at, load(p_.k, at, s_.key), Keep::nothing);
       sums.add(s_.key_features, load(p_.v, at, s_.value));
     });
   }
@@ -158,10 +158,10 @@ class HeadGroup {
 
   Range softmax_tokens(std::int64_t t) const { return sets(t).softmax.scaled(p_.chunking.tokens_per_frame); }
 
-  void attend(std::int64_t t, const Tokens& at, const Sums<Real>* sums) {
+  void attend(std::int64_t t, const Tokens& at, const Sums<Real>* sums, Keep keep) {
     s_.queries.start(at);
     s_.queries.attend(softmax_tokens(t), g_);
-    if (sums != nullptr) s_.query_features.forward(at, s_.queries.query());
+    if (sums != nullptr) s_.query_features.forward(at, s_.queries.query(), keep);
     s_.queries.join(sums, s_.query_features);
   }
 
@@ -224,7 +224,7 @@ class HeadGroup {
 
   void recompute_d_sums(const Tokens& at, const TensorView<const Real>& d_out) {
     s_.queries.start(at);
-    s_.query_features.forward(at, s_.queries.query());
+    s_.query_features.forward(at, s_.queries.query(), Keep::nothing);
     Matrix<Real> d_linear = load(d_out, at, s_.queries.d_linear().data());
     for (std::int64_t i = 0; i < at.count; ++i) d_linear.row(i) *= s_.linear_weight[kept(at) + i];
     add_to_d_sums(at);
@@ -233,7 +233,7 @@ class HeadGroup {
   void key_gradient(const Tokens& at, const Sums<Real>& d_sums, const HybridGradients<Real>& d) {
     const Matrix<Real> k = load(p_.k, at, s_.key), v = load(p_.v, at, s_.value);
     FeatureBlock<Real>& features = s_.key_features;
-    features.forward(at, k);
+    features.forward(at, k, Keep::slopes);
     features.clear_gradient();
     add_product(features.d_numerator(), v, d_sums.A().transpose());
     features.d_denominator().rowwise() += d_sums.z();

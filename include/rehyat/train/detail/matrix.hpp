@@ -32,6 +32,17 @@ ConstMatrix<Real> read_only(const Matrix<Real>& m) {
   return {m.data(), m.rows(), m.cols()};
 }
 
+/// What the sum of a product starts from: zero, or row i at data + i * stride.
+template <class Real>
+struct Start {
+  const Real* data = nullptr;
+  std::int64_t stride = 0;
+};
+template <class Real>
+Start<Real> start_at(const Matrix<Real>& m) {
+  return {m.data(), m.cols()};
+}
+
 /// Queries and keys in a block: four blocks of 128 doubles and the scores between them fit a cache of 512
 /// KiB.
 inline constexpr std::int64_t block_tokens = 64;

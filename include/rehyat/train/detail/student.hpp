@@ -19,19 +19,21 @@ struct StudentSize {
   std::int64_t chunks = 0;       ///< of a sweep
 };
 
-template <class Real>
+template <class Real, class Algebra = EigenAlgebra<Real>>
 class Student {
  public:
   /// `phi_q` has the group's query heads, `phi_k` one; both must outlive it.
-  Student(const Phi<Real>& phi_q, const Phi<Real>& phi_k, const StudentSize& size, Arena& arena)
-      : group_(phi_q.map.heads),
+  Student(const Phi<Real>& phi_q, const Phi<Real>& phi_k, const StudentSize& size, Arena& arena,
+          const Algebra& algebra = {})
+      : algebra_(algebra),
+        group_(phi_q.map.heads),
         head_dim_(size.head_dim),
         features_(phi_q.map.feature_dim(size.head_dim)),
         width_(size.value_dim + 1),
-        phi_q_(phi_q, head_dim_, rows, arena),
-        phi_k_(phi_k, head_dim_, rows, size.linear_keys, arena),
+        phi_q_(phi_q, head_dim_, rows, rows, arena, algebra),
+        phi_k_(phi_k, head_dim_, rows, size.linear_keys, arena, algebra),
         feature_block_(take<Real>(arena, rows, features_)),
-        d_feature_block_(take<Real>(arena, rows, features_)),
+        d_block_(take<Real>(arena, rows, features_)),
         joint_(take<Real>(arena, rows, width_)),
         d_joint_(take<Real>(arena, rows, width_)),
         sums_(take<Real>(arena, features_, width_)),
@@ -44,6 +46,7 @@ class Student {
                           std::span<const std::int64_t> chunks, DistillationLoss loss,
                           const PhiGradient<Real>& d_phi_q = {}, const PhiGradient<Real>& d_phi_k = {}) {
     clip_ = clip, loss_ = loss, d_phi_q_ = d_phi_q;
+    keep_ = d_phi_q.wanted() ? Keep::slopes : Keep::nothing;
     key_begin_ = cut.linear_begin();
     error_ = {};
     matrix(sums_).setZero();
@@ -90,46 +93,29 @@ class Student {
   void absorb(const Range& keys) {
     for_each_block(keys, [&](const Range& block) {
       const Matrix<Real> features(feature_block_, block.size(), features_);
-      phi_k_.forward(0, key(block), features, block.begin - key_begin_);
-      add_product(matrix(sums_), features.transpose(), values(block));
+      phi_k_.forward(0, key(block), features, keep_, block.begin - key_begin_);
+      algebra_.multiply(matrix(sums_), start_at(matrix(sums_)), features.transpose(), values(block));
     });
   }
 
   /// Adds a block of queries to the error and, where wanted, what comes of it for phi_q and the sums.
   void score(std::int64_t head, const Range& queries, const Targets<Real>& targets, std::size_t chunk) {
-    const std::int64_t n = queries.size(), channels = width_ - 1, row = queries.begin - targets.first;
+    const std::int64_t n = queries.size(), row = queries.begin - targets.first;
     const ConstMatrix<Real> x = query(head, queries);
-    const Matrix<Real> features(feature_block_, n, features_);
-    phi_q_.forward(head, x, features);
-    Matrix<Real> joint(joint_, n, width_), d_joint(d_joint_, n, width_);
-    joint = ConstMatrix<Real>(targets.softmax + row * width_, n, width_);
-    add_product(joint, features, matrix(sums_));
-
-    auto output = joint.leftCols(channels);
-    auto inverse = joint.col(channels);
-    inverse = inverse.cwiseInverse();
-    output.array().colwise() *= inverse.array();
-    const ConstMatrix<Real> teacher(targets.teacher + row * channels, n, channels);
-    auto d_numerator = d_joint.leftCols(channels);
-    d_numerator = output - teacher;
-    if (loss_ == DistillationLoss::l1) {
-      error_.difference += static_cast<double>(d_numerator.cwiseAbs().sum());
-      error_.size += static_cast<double>(teacher.cwiseAbs().sum());
-      d_numerator = d_numerator.cwiseSign();
-    } else {
-      error_.difference += static_cast<double>(d_numerator.squaredNorm());
-      error_.size += static_cast<double>(teacher.squaredNorm());
-      d_numerator *= 2;
-    }
+    const Matrix<Real> features(feature_block_, n, features_), joint(joint_, n, width_);
+    const Matrix<Real> d_joint(d_phi_q_.wanted() ? d_joint_ : nullptr, n, width_);
+    phi_q_.forward(head, x, features, keep_);
+    algebra_.multiply(joint, {targets.softmax + row * width_, width_}, features, matrix(sums_));
+    const ConstMatrix<Real> teacher(targets.teacher + row * (width_ - 1), n, width_ - 1);
+    const kernel::Distance distance =
+        algebra_.distance(joint, teacher, loss_ == DistillationLoss::l2, d_joint);
+    error_.difference += distance.difference, error_.size += distance.size;
     if (!d_phi_q_.wanted()) return;
 
-    d_numerator.array().colwise() *= inverse.array();
-    d_joint.col(channels) = -d_numerator.cwiseProduct(output).rowwise().sum();
-    add_product(of_chunk(chunk), features.transpose(), d_joint);
-    Matrix<Real> d_features(d_feature_block_, n, features_);
-    d_features.setZero();
-    add_product(d_features, d_joint, matrix(sums_).transpose());
-    phi_q_.backward(head, x, read_only(d_features), not_wanted(), d_phi_q_);
+    algebra_.multiply(of_chunk(chunk), start_at(of_chunk(chunk)), features.transpose(), d_joint);
+    const Matrix<Real> d(d_block_, n, features_);
+    algebra_.multiply(d, {}, d_joint, matrix(sums_).transpose(), phi_q_.slopes(n).data());
+    phi_q_.backward(head, x, d, not_wanted(), d_phi_q_);
   }
 
   /// Chunks last to first: a key is seen by the chunk before which it was absorbed, and by all later ones.
@@ -140,23 +126,24 @@ class Student {
       total += of_chunk(i);
       const std::int64_t before = i == 0 ? key_begin_ : cut.chunk(chunks[i - 1]).linear.end;
       for_each_block({before, cut.chunk(chunks[i]).linear.end}, [&](const Range& block) {
-        Matrix<Real> d_features(d_feature_block_, block.size(), features_);
-        d_features.setZero();
-        add_product(d_features, values(block), total.transpose());
-        phi_k_.backward(0, key(block), read_only(d_features), not_wanted(), d_phi_k,
-                        block.begin - key_begin_);
+        const std::int64_t first = block.begin - key_begin_;
+        const Matrix<Real> d(d_block_, block.size(), features_);
+        algebra_.multiply(d, {}, values(block), total.transpose(), phi_k_.slopes(block.size(), first).data());
+        phi_k_.backward(0, key(block), d, not_wanted(), d_phi_k, first);
       });
     }
   }
 
   static Matrix<Real> not_wanted() { return {nullptr, 0, 0}; }
 
+  Algebra algebra_;
   std::int64_t group_, head_dim_, features_, width_;
-  PhiBlock<Real> phi_q_, phi_k_;
-  Real *feature_block_, *d_feature_block_, *joint_, *d_joint_, *sums_, *d_sums_, *d_sums_of_chunk_;
+  PhiBlock<Real, Algebra> phi_q_, phi_k_;
+  Real *feature_block_, *d_block_, *joint_, *d_joint_, *sums_, *d_sums_, *d_sums_of_chunk_;
   HeadClip<Real> clip_ = {};
   DistillationLoss loss_ = DistillationLoss::l1;
   PhiGradient<Real> d_phi_q_ = {};
+  Keep keep_ = Keep::nothing;
   std::int64_t key_begin_ = 0;  ///< the token of phi_k_'s first row
   DistillationError error_;
 };
