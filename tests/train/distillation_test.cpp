@@ -54,7 +54,7 @@ class Student {
              .degree = 2,
              .output_activation = Activation::softplus};
     p.map.layers[0].out_dim = 24, p.map.layers[1].out_dim = 16;
-    p.steps = 60, p.warmup_steps = 5;
+    p.steps = 60, p.warmup_steps = 5, p.learning_rate = 0.02f;  // as high as so few steps need it
     allocate();
   }
   Student(const Student&) = delete;

@@ -46,10 +46,11 @@ struct Distillation {
 
   DistillationLoss loss = DistillationLoss::l1;
   std::int64_t steps = 400;
-  float learning_rate = 0.01f;     ///< Adam's at its height; from there a cosine to 0
+  float learning_rate = 0.006f;    ///< Adam's at its height; from there a cosine to 0
   std::int64_t warmup_steps = 20;  ///< a line up to it
   std::int64_t batch_chunks = 0;   ///< chunks of a step, drawn at random; 0 for all of all clips
-  bool shift_chunks = true;  ///< each step, a clip begins at a random one of its first chunk_frames frames
+  bool shift_chunks =
+      true;  ///< in half of the steps, a clip begins at a random one of its first chunk_frames frames
   std::int64_t validation_frames = 4;  ///< the last of each clip: never trained on, they choose the weights
   std::int64_t evaluate_every = 10;    ///< steps between two looks at them
   std::int64_t patience = 0;           ///< looks without a new best before a head is done; 0 for all steps

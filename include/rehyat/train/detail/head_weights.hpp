@@ -66,18 +66,22 @@ inline float bias_for_product(const FeatureMap& map, std::int64_t head_dim, doub
   return static_cast<float>(high);
 }
 
-/// Uniform in +-1 / sqrt(in_dim), as PyTorch's Linear begins; the last bias is `last_bias`.
-inline void initialise(const FeatureMap& map, std::int64_t head_dim, std::int64_t heads, float last_bias,
+/// One head's weights: uniform in +-2 / sqrt(in_dim), which about keeps the size of what passes through; the
+/// last bias is `last_bias`.
+inline void initialise(const FeatureMap& map, std::int64_t head_dim, float last_bias,
                        const PhiGradient<float>& arrays, RandomStream& random) {
   std::int64_t in_dim = head_dim;
   for (int i = 0; i < map.num_layers; ++i) {
-    const std::int64_t outputs = heads * map.layers[i].out_dim;
-    const float bound = 1 / std::sqrt(static_cast<float>(in_dim));
+    const std::int64_t outputs = map.layers[i].out_dim;
+    const bool is_last = i + 1 == map.num_layers;
+    const float size =
+                    is_last && map.output_activation == Activation::relu ? std::min(last_bias, 2.0f) : 2.0f,
+                bound = size / std::sqrt(static_cast<float>(in_dim));
     for (std::int64_t j = 0; j < outputs * in_dim; ++j) arrays.weight[i][j] = bound * random.symmetric();
     for (std::int64_t j = 0; j < outputs; ++j) {
-      arrays.bias[i][j] = i + 1 == map.num_layers ? last_bias : bound * random.symmetric();
+      arrays.bias[i][j] = is_last ? last_bias : bound * random.symmetric();
     }
-    in_dim = map.layers[i].out_dim;
+    in_dim = outputs;
   }
 }
 
