@@ -147,7 +147,7 @@ class Block(nn.Module):
 
 
 class VDiT(nn.Module):
-    """attention: how each layer attends, one name of ATTENTION for all or a list of one per layer. It may be set later
+    """attention: how each layer attends, one name of ATTENTION for all or one per layer ("softmax,hybrid,..."). It may be set later
     (set_attention); layers that become hybrid get feature maps, b[l].phi_q and b[l].phi_k, which stay from then on."""
 
     def __init__(self, width=192, heads=3, layers=4, channels=64, attention="softmax", chunk_frames=3, overlap_frames=1,
@@ -169,7 +169,9 @@ class VDiT(nn.Module):
         return [block.attention for block in self.b]
 
     def set_attention(self, attention):
-        names = [attention] * len(self.b) if isinstance(attention, str) else list(attention)
+        names = attention.split(",") if isinstance(attention, str) else list(attention)
+        if len(names) == 1:
+            names *= len(self.b)
         if len(names) != len(self.b) or not set(names) <= set(ATTENTION):
             raise ValueError(f"attention is {attention!r}; expected one of {ATTENTION}, or {len(self.b)} of them")
         for block, name in zip(self.b, names):
@@ -205,3 +207,10 @@ class VDiT(nn.Module):
         for block in self.b:
             y = block(y, condition, clean, rope, chunks, starts, tap)
         return self.out(self.nf(y))
+
+
+def noised(x0, noise, t, tokens_per_frame, clean_frames=1):
+    """x_t of x0 [B, N, channels], whose first frames stay clean, and which of its tokens are clean, [B, N] bool."""
+    clean = torch.zeros(x0.shape[:2], dtype=torch.bool)
+    clean[:, :clean_frames * tokens_per_frame] = True
+    return torch.where(clean[..., None], x0, (1 - t) * x0 + t * noise), clean

@@ -16,6 +16,7 @@ import sys
 import numpy as np
 
 BASIS = ("mu", "U", "sc")
+TYPES = {"F16": "<f2", "F32": "<f4"}
 UNUSED = ("w",)  # the variance of each component, which comes with the basis
 
 
@@ -35,17 +36,18 @@ def save(path, tensors, metadata):
 
 
 def load(path):
-    """Reads such a file: float32 arrays by name, and the metadata."""
+    """Reads such a file, or one of float32: float32 arrays by name, and the metadata."""
     with open(path, "rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
         blob = file.read()
     metadata = header.pop("__metadata__", {})
     tensors = {}
     for name, entry in header.items():
-        if entry["dtype"] != "F16":
-            raise ValueError(f"{path}: tensor {name} has dtype {entry['dtype']}; expected F16")
+        if entry["dtype"] not in TYPES:
+            raise ValueError(f"{path}: tensor {name} has dtype {entry['dtype']}; expected one of {', '.join(TYPES)}")
         begin, end = entry["data_offsets"]
-        tensors[name] = np.frombuffer(blob[begin:end], "<f2").reshape(entry["shape"]).astype(np.float32)
+        array = np.frombuffer(blob[begin:end], TYPES[entry["dtype"]]).reshape(entry["shape"])
+        tensors[name] = array.astype(np.float32)
     return tensors, metadata
 
 
@@ -63,6 +65,14 @@ def of_model(tensors):
     return {name_in_model(name): array for name, array in tensors.items() if name not in BASIS}
 
 
+def metadata(attention, tensors, grid="18x24", degree="2"):
+    """What the file says about its model."""
+    about = dict(attention=attention, grid=grid)
+    if any(".phi_" in name for name in tensors):
+        about.update(degree=degree, activation="gelu", output_activation="softplus")
+    return about
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", metavar="IN.npz")
@@ -75,11 +85,8 @@ def main():
     for path in options.inputs:
         with np.load(path) as arrays:
             tensors.update({name_in_file(name): arrays[name] for name in arrays.files if name not in UNUSED})
-    metadata = dict(attention=options.attention, grid=options.grid)
-    if any(".phi_" in name for name in tensors):
-        metadata.update(degree=options.degree, activation="gelu", output_activation="softplus")
     try:
-        save(options.output, tensors, metadata)
+        save(options.output, tensors, metadata(options.attention, tensors, options.grid, options.degree))
     except ValueError as error:
         sys.exit(f"weights.py: {error}")
 
