@@ -2,12 +2,12 @@
 """Fine-tunes the model with other ways of attention: stage 2 of ReHyAt, after `rehyat distill`.
 
     finetune.py OUT.safetensors --weights minidit.safetensors --latents clips/*.npy \\
-        --attention softmax,hybrid,hybrid,softmax --phi 1=phi1.safetensors 2=phi2.safetensors
+        --attention softmax,hybrid,hybrid,softmax --phi phi{}.safetensors
 
-All weights are trained with the flow-matching loss: clips of --frames frames, cut to --grid tokens (and whole every
---whole-every steps), at noise levels drawn evenly, whose first frame is given, and in a third of the steps some whole chunks more,
-as in sampling. AdamW, warm-up and cosine; what is written is a moving average. --phi gives hybrid layers their
-distilled feature maps. --operator takes the folder where examples/torch_op was built: hybrid layers then run through the library,
+All weights are trained with the flow-matching loss: clips of --frames frames, cut to one of --grid tokens (drawn such that softmax
+over all of them costs each of the grids equally much), at noise levels drawn evenly, whose first frame is given, or in a third of the
+steps some whole chunks, as in sampling. AdamW, warm-up and cosine; what is written is a moving average. --phi gives hybrid layers their
+distilled feature maps of two layers. --operator takes the folder where examples/torch_op was built: hybrid layers then run through the library,
 forward and backward, without it through model.py in PyTorch. Both give the same gradients; a run repeats to the bit with the same
 seed, threads and machine.
 """
@@ -35,13 +35,13 @@ def parse():
     parser.add_argument("--latents", nargs="+", required=True, type=pathlib.Path, help="of latents.py --training")
     parser.add_argument("--strides", nargs="+", type=int, default=[1, 2], help="every how many-th frame (%(default)s)")
     parser.add_argument("--attention", required=True, help="one name for all layers or one for each")
-    parser.add_argument("--phi", nargs="*", default=[], metavar="LAYER=FILE", help="what `rehyat distill` wrote")
+    parser.add_argument("--phi", help="what `rehyat distill` wrote, {} in its name standing for the layer")
     parser.add_argument("--operator", type=pathlib.Path, help="folder of rehyat_torch.py and its library")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--frames", type=int, default=21)
-    parser.add_argument("--grid", type=grid, default=(9, 12), help="tokens of a frame in most steps (9x12)")
-    parser.add_argument("--whole-every", type=int, default=20, help="steps from one with whole frames to the next (%(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--grid", nargs="+", type=grid, default=[(6, 8), (9, 12), (18, 24)],
+                        help="tokens of a frame, rows by columns (6x8 9x12 18x24)")
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--phi-learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -50,16 +50,16 @@ def parse():
 
 def load_model(options):
     """The model with its weights and the distilled feature maps, and the basis of the patches."""
-    tensors, metadata = weights.load(options.weights)
-    for assignment in options.phi:
-        layer, path = assignment.split("=", 1)
-        tensors.update({f"layer{layer}.{name}": array for name, array in weights.load(path)[0].items()})
+    tensors, _ = weights.load(options.weights)
+    if options.phi:
+        for layer, attention in enumerate(VDiT(attention=options.attention).attention):
+            if attention == "hybrid":
+                distilled, _ = weights.load(options.phi.format(layer))
+                tensors.update({f"layer{layer}.{name}": array for name, array in distilled.items()})
     state = {name: torch.from_numpy(array) for name, array in weights.of_model(tensors).items()}
-    shape = {}
-    for name, tensor in state.items():
-        if name.endswith("phi_q.1.weight"):
-            shape = dict(hidden=tensor.shape[2], features=tensor.shape[1])
-    model = VDiT(attention=options.attention, **shape)
+    shapes = [dict(hidden=tensor.shape[2], features=tensor.shape[1])
+              for name, tensor in state.items() if name.endswith("phi_q.1.weight")]
+    model = VDiT(attention=options.attention, **(shapes[0] if shapes else {}))
     missing, unexpected = model.load_state_dict(state, strict=False)
     if missing or unexpected:
         sys.exit(f"finetune.py: the layers are {','.join(model.attention)}, but weights are "
@@ -95,17 +95,19 @@ class Clips:
         if short:
             sys.exit(f"finetune.py: {short[0]} has fewer frames than --frames = {options.frames}")
 
-    def draw(self, rows, columns):
-        """x_0 [1, N, channels] of rows x columns tokens a frame, and cos and sin of its places."""
-        frames = self.options.frames
+    def draw(self):
+        """x_0 [1, N, channels], its tokens a frame, and cos and sin of its places."""
+        frames, grids = self.options.frames, self.options.grid
+        share = np.array([float(rows * columns) ** -2 for rows, columns in grids])
+        rows, columns = grids[self.random.choice(len(grids), p=share / share.sum())]
         clip = self.clips[self.random.integers(len(self.clips))]
         stride = min(int(self.random.choice(self.options.strides)), (len(clip) - 1) // (frames - 1))
         begin = self.random.integers(len(clip) - (frames - 1) * stride)
         top, left = self.random.integers(ROWS - rows + 1), self.random.integers(COLUMNS - columns + 1)
-        part = np.s_[top:top + rows, left:left + columns]
-        x0 = clip[begin:begin + (frames - 1) * stride + 1:stride].reshape(frames, ROWS, COLUMNS, -1)[:, part[0], part[1]]
-        rope = [table[:frames, part[0], part[1]].reshape(-1, HEAD_DIM // 2) for table in self.rope]
-        return torch.from_numpy(x0.astype(np.float32).reshape(1, -1, x0.shape[-1])), rope
+        part = np.s_[:, top:top + rows, left:left + columns]
+        x0 = clip[begin:begin + (frames - 1) * stride + 1:stride].reshape(frames, ROWS, COLUMNS, -1)[part]
+        rope = [table[:frames][part].reshape(-1, HEAD_DIM // 2) for table in self.rope]
+        return torch.from_numpy(x0.astype(np.float32).reshape(1, -1, x0.shape[-1])), rows * columns, rope
 
     def clean_frames(self, chunk_frames):
         """How many frames are given: the first, or some whole chunks."""
@@ -113,12 +115,11 @@ class Clips:
         return 1 if self.random.random() < 2 / 3 else chunk_frames * int(self.random.integers(1, chunks + 1))
 
 
-def loss_of(model, clips, rows, columns):
-    x0, rope = clips.draw(rows, columns)
-    model.tokens_per_frame = rows * columns
+def loss_of(model, clips):
+    x0, model.tokens_per_frame, rope = clips.draw()
     t = float(clips.random.uniform(0.05, 1))
     noise = torch.randn_like(x0)
-    xt, clean = noised(x0, noise, t, rows * columns, clips.clean_frames(model.chunk_frames))
+    xt, clean = noised(x0, noise, t, model.tokens_per_frame, clips.clean_frames(model.chunk_frames))
     velocity = model(xt, torch.tensor([t]), clean, rope)
     return (velocity - (x0 - noise))[~clean].square().mean()
 
@@ -135,8 +136,7 @@ def train(model, clips, options):
         rate = min(1, (step + 1) / 20) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / options.steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate * group["peak"]
-        whole = options.whole_every and step % options.whole_every == options.whole_every - 1
-        loss = loss_of(model, clips, *((ROWS, COLUMNS) if whole else options.grid))
+        loss = loss_of(model, clips)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1)
@@ -144,8 +144,8 @@ def train(model, clips, options):
         with torch.no_grad():
             for name, tensor in model.state_dict().items():
                 average[name].lerp_(tensor, max(0.01, 10 / (step + 10)))
-        smooth = loss.item() if smooth is None else 0.97 * smooth + 0.03 * loss.item()
-        if step % 20 == 19 or step + 1 == options.steps:
+        smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
+        if step % 50 == 49 or step + 1 == options.steps:
             print(f"step {step + 1} of {options.steps}  loss {smooth:.4f}  {time.monotonic() - begun:.0f} s", flush=True)
     model.load_state_dict(average)
 
