@@ -2,8 +2,9 @@
 """Makes latents of video clips: latents.py --weights minidit.safetensors OUT_FOLDER [CLIP ...]
 
 Frames of 384 x 288 pixels, in patches of 16 x 16, each in the basis that is part of the weights: float16
-[frames, 432 tokens, 64]. Clips are those of Debian's package opencv-doc that the model was held out from: vtest (its
-frames from 640 on, every second) and box (at 10 frames a second, from 80 % on). Needs ffmpeg, and NumPy.
+[frames, 432 tokens, 64]. Clips are those of Debian's package opencv-doc, what the model did not see of them: vtest (its
+frames from 640 on, every second) and box (at 10 frames a second, from 80 % on). With --training what it was trained on:
+the first 80 % of vtest and, at 10 frames a second, of box, cup and megamind. Needs ffmpeg, and NumPy.
 """
 import argparse
 import gzip
@@ -19,10 +20,14 @@ import weights
 
 WIDTH, HEIGHT, PATCH = 384, 288, 16
 FOLDER = pathlib.Path("/usr/share/doc/opencv-doc")
-CLIPS = {  # file, frames a second (None: as it is), first frame, stride
-    "vtest": ("examples/data/vtest.avi", None, 640, 2),
-    "box": ("opencv4/html/box.mp4.gz", 10, None, 1),
+CLIPS = {  # file, frames a second (None: as it is)
+    "vtest": ("examples/data/vtest.avi", None),
+    "box": ("opencv4/html/box.mp4.gz", 10),
+    "cup": ("opencv4/html/cup.mp4.gz", 10),
+    "megamind": ("examples/data/Megamind.avi", 10),
 }
+HELD_OUT = {"vtest": (640, 2), "box": (None, 1)}  # first frame (None: where training ends), stride
+AT_ONCE = 32  # frames encoded together: their pixels take much more memory as float32 than as they are
 
 
 def decode(path, fps):
@@ -48,28 +53,47 @@ def encode(frames, basis):
     return (patches - basis["mu"]) @ basis["U"] * basis["sc"]
 
 
-def main():
+def selected(frames, name, options):
+    """The frames of a clip that are asked for."""
+    trained = len(frames) * 4 // 5
+    if options.training:
+        return frames[:trained]
+    first, stride = HELD_OUT[name]
+    first = trained if first is None else first
+    frames = frames[first:first + (options.frames - 1) * stride + 1:stride]
+    if len(frames) != options.frames:
+        sys.exit(f"latents.py: {name} has {len(frames)} frames left; expected {options.frames}")
+    return frames
+
+
+def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", required=True, help="the model's weights, whose basis is taken")
-    parser.add_argument("--frames", type=int, default=21, help="of a clip (%(default)s)")
+    parser.add_argument("--training", action="store_true", help="all frames that the model was trained on")
+    parser.add_argument("--frames", type=int, default=21, help="of a clip without --training (%(default)s)")
     parser.add_argument("out", type=pathlib.Path, metavar="OUT_FOLDER")
-    parser.add_argument("clips", nargs="*", default=list(CLIPS), metavar="CLIP", help="vtest, box; all by default")
+    parser.add_argument("clips", nargs="*", metavar="CLIP", help="all by default")
     options = parser.parse_args()
+    known = CLIPS if options.training else HELD_OUT
     for name in options.clips:
-        if name not in CLIPS:
-            sys.exit(f"latents.py: there is no clip {name!r}; expected one of {', '.join(CLIPS)}")
+        if name not in known:
+            parser.error(f"there is no {'training' if options.training else 'held-out'} clip {name!r}; "
+                         f"expected one of {', '.join(known)}")
+    options.clips = options.clips or list(known)
+    return options
+
+
+def main():
+    options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
     basis, _ = weights.load(options.weights)
     for name in options.clips:
-        file, fps, first, stride = CLIPS[name]
+        file, fps = CLIPS[name]
         if not (FOLDER / file).exists():
             sys.exit(f"latents.py: there is no {FOLDER / file}; install the package opencv-doc")
-        frames = decode(FOLDER / file, fps)
-        first = len(frames) * 4 // 5 if first is None else first
-        frames = frames[first:first + (options.frames - 1) * stride + 1:stride]
-        if len(frames) != options.frames:
-            sys.exit(f"latents.py: {name} has {len(frames)} frames left; expected {options.frames}")
-        np.save(options.out / f"{name}.npy", encode(frames, basis).astype(np.float16))
+        frames = selected(decode(FOLDER / file, fps), name, options)
+        parts = [encode(frames[i:i + AT_ONCE], basis).astype(np.float16) for i in range(0, len(frames), AT_ONCE)]
+        np.save(options.out / f"{name}.npy", np.concatenate(parts))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The program of examples/minidit, and its scripts: program_test.py COMMAND..."""
+import argparse
 import json
 import pathlib
 import re
@@ -118,6 +119,13 @@ class Scripts(unittest.TestCase):
         patches = coefficients / basis["sc"] @ basis["U"].T + basis["mu"]
         pixels = ((patches + 1) * 127.5).reshape(1, 18, 24, 16, 16, 3).transpose(0, 1, 3, 2, 4, 5).reshape(1, 288, 384, 3)
         np.testing.assert_allclose(latents.encode(pixels, basis), coefficients, atol=3e-3)
+
+    def test_latents_of_training_and_held_out_frames_are_apart(self):
+        for name, first, last in (("vtest", 640, 680), ("box", 636, 656)):
+            training, held_out = (latents.selected(np.arange(795), name, argparse.Namespace(training=training, frames=21))
+                                  for training in (True, False))
+            self.assertEqual((training[0], training[-1], len(training)), (0, 635, 636))
+            self.assertEqual((held_out[0], held_out[-1], len(held_out)), (first, last, 21))
 
 
 if __name__ == "__main__":
