@@ -109,6 +109,7 @@ Json to_json(const DistillOptions& o, const Training& training, const TrainingLi
                              {"kv_head", static_cast<std::int64_t>(h) / group},
                              {"steps", head.steps},
                              {"best_step", head.best_step},
+                             {"began", head.began},
                              {"fell_back", head.fell_back},
                              {"train", errors_of(head, &train::FrameErrors::train)},
                              {"validation", errors_of(head, &train::FrameErrors::validation)}});
@@ -130,6 +131,10 @@ void print_text(const DistillOptions& o, const Training& training, const Run& ru
   for (std::size_t h = 0; h < training.heads().size(); ++h) {
     const train::DistilledHead& head = training.heads()[h];
     std::printf("%4zu", h);
+    if (!head.began) {
+      std::printf("  not begun: its linear branch is silent\n");
+      continue;
+    }
     for (const auto frames : {&train::FrameErrors::train, &train::FrameErrors::validation}) {
       std::printf("  %8.4f %8.4f %9.4f", (head.window.*frames).relative_l1(),
                   (head.elu1.*frames).relative_l1(), (head.distilled.*frames).relative_l1());

@@ -21,7 +21,10 @@ def read_report(path):
 
 def plot(curves, heads, path):
     figure, (over_steps, by_head) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    heads = [head for head in heads if head["began"]]  # of the others an interrupted run knows nothing
     for g, curve in enumerate(curves):
+        if not curve:
+            continue
         steps, _, validation = zip(*curve)
         over_steps.plot(steps, validation, color=f"C{g}", label=f"kv head {g}")
     over_steps.set(xlabel="step", ylabel="relative L1, validation frames", yscale="log")

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cinttypes>
+#include <cmath>
 #include <cstdio>
 
 namespace rehyat::cli {
@@ -19,6 +20,7 @@ TrainingLine::~TrainingLine() {
 }
 
 void TrainingLine::update(const train::DistillationProgress& progress) {
+  if (std::isnan(progress.best_validation)) return;
   const std::lock_guard lock(mutex_);
   curves_[static_cast<std::size_t>(progress.kv_head)].push_back(
       {progress.step, progress.loss, progress.validation});

@@ -26,7 +26,7 @@ class TrainingLine {
   TrainingLine(const TrainingLine&) = delete;
   TrainingLine& operator=(const TrainingLine&) = delete;
 
-  /// From any thread.
+  /// From any thread. Nothing is shown or kept of a head without a look.
   void update(const train::DistillationProgress& progress);
 
   const std::vector<CurvePoint>& curve(std::int64_t kv_head) const {

@@ -1,5 +1,5 @@
-// Prints a hash of the outputs of all operators for fixed inputs. Built with several compilers and
-// optimisation levels by compare_bits.sh: the hashes must agree per ISA.
+// Prints a hash of what all operators, and the kernels for training, give for fixed inputs. Built with
+// several compilers and optimisation levels by compare_bits.sh: the hashes must agree per ISA.
 
 #include <cstdint>
 #include <cstdio>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "rehyat/rehyat.hpp"
+#include "rehyat/train/kernels.hpp"
 
 namespace {
 
@@ -157,6 +158,53 @@ void add_all(Hash& hash, Numbers& numbers, const Geometry& g, Activation hidden,
           out);
 }
 
+/// Every kernel for training: panels of steps and ragged columns, all activations, both distances.
+void add_training(Hash& hash, Numbers& numbers) {
+  const TrainingKernels& training = train::training_kernels(default_kernels());
+  constexpr std::int64_t rows = 13, steps = 201, columns = 67;
+  const auto left = numbers.draw(rows * steps, 1), right = numbers.draw(steps * columns, 1);
+  const auto factor = numbers.draw(rows * columns, 1);
+  auto to = numbers.draw(rows * columns, 1), slopes = to;
+  for (const bool transposed : {false, true}) {
+    training.multiply({.to = to.data(),
+                       .to_stride = columns,
+                       .rows = rows,
+                       .columns = columns,
+                       .steps = steps,
+                       .left = {left.data(), transposed ? rows : steps, transposed},
+                       .right = {right.data(), transposed ? steps : columns, transposed},
+                       .start = to.data(),
+                       .start_stride = columns,
+                       .factor = factor.data(),
+                       .factor_stride = columns});
+    hash.add(to);
+  }
+  for (const Activation activation : {Activation::identity, Activation::relu, Activation::gelu,
+                                      Activation::silu, Activation::softplus, Activation::elu1}) {
+    const auto before = numbers.draw(rows * columns, 4);
+    training.activate({.before = before.data(),
+                       .features = to.data(),
+                       .slopes = slopes.data(),
+                       .rows = columns,
+                       .columns = rows - 1,
+                       .activation = activation,
+                       .degree = 3});
+    hash.add(to), hash.add(slopes);
+  }
+  for (const bool squares : {false, true}) {
+    auto joint = numbers.draw(rows * columns, 1);
+    for (std::int64_t i = 1; i <= rows; ++i) joint[static_cast<std::size_t>(i * columns - 1)] += 3;
+    const kernel::Distance distance = training.distance({.joint = joint.data(),
+                                                         .teacher = right.data(),
+                                                         .rows = rows,
+                                                         .channels = columns - 1,
+                                                         .squares = squares,
+                                                         .d_joint = to.data()});
+    hash.add(to);
+    hash.add({static_cast<float>(distance.difference), static_cast<float>(distance.size)});
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -165,5 +213,6 @@ int main() {
   add_all(hash, numbers, {5, 70, 2, 1, 33, 49}, Activation::gelu, Activation::softplus, Stabilizer::row_max);
   add_all(hash, numbers, {7, 13, 2, 2, 64, 32}, Activation::silu, Activation::elu1, Stabilizer::none);
   add_all(hash, numbers, {3, 31, 3, 3, 7, 5}, Activation::relu, Activation::softplus, Stabilizer::none);
+  add_training(hash, numbers);
   std::printf("%s %016llx\n", isa_name(default_kernels().isa), static_cast<unsigned long long>(hash.value));
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Against the headers alone, with each compiler:
 #   compare_bits.sh INCLUDE_DIRS BUILD_DIR EMULATOR COMPILER...     (INCLUDE_DIRS separated by ;)
-# - bits.cpp, whose hashes of all operators' outputs must be equal by instruction set: with kernels of the compiler's flags,
+# - bits.cpp, whose hashes of all kernels' results must be equal by instruction set: with kernels of the compiler's flags,
 #   and with run-time dispatch, its objects linked in two orders, their kernels at several optimisation levels, with and
 #   without contraction of a * b + c;
 # - in a unit of run-time dispatch no weak symbol may lie outside the namespace of its instruction set: the linker could
@@ -99,8 +99,8 @@ build_units() {
   for isa in "$@"; do
     read -ra isa_flags <<<"${flags[$isa]}"
     units[$isa]=$program.$isa.o
-    printf '#include "rehyat/kernel/instantiate.hpp"\nREHYAT_DEFINE_KERNELS(%s)\n' "$isa" >"$program.$isa.cpp"
-    compile "${units[$isa]}" "${options[@]}" "${isa_flags[@]}" -fno-exceptions "$program.$isa.cpp"
+    sed "s/@isa@/$isa/" "$source_dir/../../cmake/isa_unit.cpp.in" >"$program.$isa.cpp"
+    compile "${units[$isa]}" "${defines[@]}" "${options[@]}" "${isa_flags[@]}" -fno-exceptions "$program.$isa.cpp"
     check_unit "${units[$isa]}" "$isa"
     check_uninitialised "${units[$isa]}"
   done
@@ -134,7 +134,7 @@ emulate_old_cpus() {
 
 # check_compiler VARIANT...: everything for $compiler; leaves the hashes in $program.hashes.
 check_compiler() {
-  local isa variant defines=(-DREHYAT_DISPATCH=1)
+  local isa variant defines=(-DREHYAT_DISPATCH=1 -DREHYAT_DISPATCH_TRAINING=1)
   for isa in "${isas[@]}"; do defines+=("-DREHYAT_DISPATCH_${isa^^}=1"); done
   compile "$program.o" -O2 "${defines[@]}" "$source_dir/bits.cpp"
   check_uninitialised "$program.o"

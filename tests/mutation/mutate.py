@@ -101,12 +101,13 @@ def run_all(options, mutants, known):
     """Verdicts by id."""
     verdicts, errors = {}, []
     waiting = queue.Queue()
+    files = sorted({mutant.file for mutant in mutants})
     for mutant in sorted(mutants, key=lambda m: m.file):  # few changes of the file that is rebuilt
         waiting.put(mutant)
 
     def work(job):
         try:
-            tree = Tree(REPOSITORY, options.work / f"job{job}", options.cmake_option)
+            tree = Tree(REPOSITORY, options.work / f"job{job}", options.cmake_option, files)
             tree.build("quick")
             while not errors:
                 mutant = waiting.get_nowait()

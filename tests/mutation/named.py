@@ -6,6 +6,7 @@ from rules import collapsed
 
 SCHEDULE = "include/rehyat/detail/"
 KERNEL = "include/rehyat/kernel/"
+TRAINING = "include/rehyat/train/detail/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,10 @@ def schedule(name, file, *changes):
 
 def kernel(name, file, *changes):
     return NamedMutant(name, f"{KERNEL}{file}.hpp", changes)
+
+
+def training(name, file, *changes):
+    return NamedMutant(name, f"{TRAINING}{file}.hpp", changes)
 
 
 NAMED = (
@@ -146,4 +151,16 @@ NAMED = (
     kernel("compensation_dropped", "absorb", ("lo = lo + error;", "")),
     kernel("compensation_not_restored", "absorb",
            ("sum = {V::load(task.hi_in + i), V::load(task.lo_in + i)};", "sum = {V::load(task.hi_in + i), zero};")),
+    # training
+    kernel("product_without_its_last_column", "multiply",
+           ("in_last = p.columns - (C - 1) * V::lanes;", "in_last = p.columns - (C - 1) * V::lanes - 1;")),
+    kernel("silu_falls_where_it_rises", "slopes",
+           ("fma(y, T::broadcast(1.0f) - s, s)", "fma(y, s - T::broadcast(1.0f), s)")),
+    kernel("denominator_grows_the_output", "distance",
+           ("d_joint[t.channels] = -sum_of(sum.along);", "d_joint[t.channels] = sum_of(sum.along);")),
+    training("keys_learn_from_one_chunk_alone", "student", ("total += of_chunk(i);", "total = of_chunk(i);")),
+    training("fallback_by_the_training_frames", "head_distiller",
+             ("heads[h].distilled.validation.difference < heads[h].window.validation.difference",
+              "heads[h].distilled.train.difference < heads[h].window.train.difference")),
+    training("last_weights_instead_of_the_best", "head_distiller", ("weights_.all() = best_.all();", "")),
 )

@@ -47,6 +47,11 @@ QUICK_STEPS = (
 EXTRA_STEPS = {"schedule.hpp": Step("schedule_test"), "element.hpp": Step("elements_test", "ElementTest.*"),
                "exp.hpp": Step("exp_{isa}_test"),
                "absorb.hpp": Step("long_video_test", "*huge_then_small*", chunks=10000)}
+# Mutants of what training alone includes meet these instead: its kernels' own tests, then all of distillation's.
+TRAINING = ("include/rehyat/train/",
+            *(f"include/rehyat/kernel/{name}.hpp" for name in ("multiply", "slopes", "distance")))
+TRAINING_STEPS = (Step("distillation_test", "*TrainingKernelsTest*", 10),
+                  Step("distillation_test", "-*TrainingKernelsTest*:*Refusals*", 4))
 # What survives them, with unoptimised kernels under sanitizers: an optimiser drops what is written past the end of an
 # array that it keeps in registers, and what is read there is anything, often what it should be.
 MEMORY_STEPS = (
@@ -167,22 +172,25 @@ class Build:
                                   60 + 20 * seconds, env=environment, cwd=program.parent)
         return None if status == 0 else f"{step.program}: {failed_test(status, output)}"
 
-    def steps(self, file=""):
-        """What a mutant of the file has to pass; of no file: all there is."""
-        if self.stage == "memory":
-            return MEMORY_STEPS
+    def steps(self, file):
+        """What a mutant of the file has to pass."""
         if self.stage == "complete":
             return [Step(name) for name in sorted(self.programs, key=lambda n: self.baseline.get(Step(n), 0))]
-        extra = [step for name, step in EXTRA_STEPS.items() if not file or file.endswith("/" + name)]
+        if file.startswith(TRAINING):
+            return TRAINING_STEPS
+        if self.stage == "memory":
+            return MEMORY_STEPS
+        extra = [step for name, step in EXTRA_STEPS.items() if file.endswith("/" + name)]
         steps = [QUICK_STEPS[0], *extra, *QUICK_STEPS[1:]]
         return [dataclasses.replace(step, program=step.program.format(isa=native_isa())) for step in steps]
 
-    def measure_baseline(self):
-        """Runs everything on the tree as it is; later runs may take a few times as long."""
-        built = self.make(*{step.program for step in self.steps()})
+    def measure_baseline(self, files):
+        """Runs on the tree as it is what mutants of the files have to pass; later runs may take a few times as long."""
+        steps = dict.fromkeys(step for file in files for step in self.steps(file))
+        built = self.make(*{step.program for step in steps})
         if built is not True:
             raise BaselineError("the unchanged tree does not build:\n" + built[-4000:])
-        for step in self.steps():
+        for step in steps:
             start = time.monotonic()
             failure = self.run(step, BUILD_SECONDS)
             if failure:
@@ -207,12 +215,13 @@ class Build:
 
 
 class Tree:
-    """A copy of the repository in which one file at a time is mutated."""
+    """A copy of the repository in which one of the files at a time is mutated."""
 
-    def __init__(self, repository, folder, cmake_options):
+    def __init__(self, repository, folder, cmake_options, files):
         self.folder = folder
         self.source = folder / "tree"
         self.cmake_options = cmake_options
+        self.files = files
         shutil.rmtree(folder, ignore_errors=True)
         self.source.mkdir(parents=True)
         for name in COPIED:
@@ -237,7 +246,7 @@ class Tree:
         if stage not in self.builds:
             self.restore()
             build = Build(self, stage)
-            build.measure_baseline()
+            build.measure_baseline(self.files)
             self.builds[stage] = build
         return self.builds[stage]
 

@@ -63,9 +63,7 @@ class StudentProblem {
     cut_.first_query = random.integer(0, g.frames - 1);
     pack();
     for (std::int64_t h = 0; h < g.heads(); ++h) add_targets(random, h);
-    for (std::int64_t t = 0; t < cut_.chunks(); ++t) {
-      if (cut_.is_scored(t)) chunks_.push_back(t);
-    }
+    chunks_ = cut_.scored_chunks();
   }
 
   RealClip<Real>& real() { return real_; }

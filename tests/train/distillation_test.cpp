@@ -1,16 +1,12 @@
 // What distillation promises: it learns, the same bits however it is run, heads that are never worse than
 // their window, frames that are not looked at, and refusals.
 
-#include "rehyat/train/distillation.hpp"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "rehyat/thread_pool.hpp"
@@ -18,88 +14,14 @@
 #include "support/executors.hpp"
 #include "support/random.hpp"
 #include "support/run.hpp"
+#include "train/student.hpp"
 
 namespace rehyat {
 namespace {
 
-using support::Random;
+using support::Student;
 using train::DistillationProgress;
 using train::DistilledHead;
-
-constexpr auto go_on = [](const DistillationProgress&) { return true; };
-
-/// Clips whose queries look for keys like themselves, and what distilling them gives.
-class Student {
- public:
-  explicit Student(std::int64_t num_clips = 1, float sharpness = 1.5f) {
-    Random random(1);
-    for (std::int64_t c = 0; c < num_clips; ++c) {
-      const std::int64_t tokens = (8 + c) * tokens_per_frame;
-      q_.push_back(random.normals(tokens * heads * dim, sharpness));
-      k_.push_back(random.normals(tokens * kv_heads * dim));
-      v_.push_back(random.normals(tokens * kv_heads * value_dim));
-    }
-    for (std::size_t c = 0; c < q_.size(); ++c) {
-      const std::int64_t tokens = static_cast<std::int64_t>(k_[c].size()) / (kv_heads * dim);
-      const auto view = [&](const std::vector<float>& values, std::int64_t num_heads, std::int64_t width) {
-        return TensorView<const float>::token_major(values.data(), 1, tokens, num_heads, width);
-      };
-      clips_.push_back({view(q_[c], heads, dim), view(k_[c], kv_heads, dim), view(v_[c], kv_heads, value_dim),
-                        tokens_per_frame});
-    }
-    p.clips = clips_;
-    p.chunk_frames = 2, p.overlap_frames = 1, p.validation_frames = 2;
-    p.map = {.kind = FeatureMap::Kind::polynomial,
-             .num_layers = 2,
-             .degree = 2,
-             .output_activation = Activation::softplus};
-    p.map.layers[0].out_dim = 24, p.map.layers[1].out_dim = 16;
-    p.steps = 60, p.warmup_steps = 5, p.learning_rate = 0.02f;  // as high as so few steps need it
-    allocate();
-  }
-  Student(const Student&) = delete;
-  Student& operator=(const Student&) = delete;
-
-  void allocate() {
-    for (auto [memory, num_heads, arrays] :
-         {std::tuple{&phi_q, heads, &p.phi_q}, std::tuple{&phi_k, kv_heads, &p.phi_k}}) {
-      memory->assign(static_cast<std::size_t>(train::weight_count(p.map, num_heads, dim)), support_untouched);
-      *arrays = train::weights_in(memory->data(), p.map, num_heads, dim);
-    }
-  }
-
-  template <class E, class Observe>
-  Status distill(E& executor, Observe observe) {
-    results.assign(heads, {});
-    const Result<std::size_t> size = train::workspace_size(p, executor.slots());
-    if (!size.ok()) return size.status();
-    support::NanWorkspace workspace(*size);
-    return train::distill(p, results, workspace.get(), executor, observe);
-  }
-  template <class E>
-  void distill(E& executor) {
-    const Status status = distill(executor, go_on);
-    ASSERT_TRUE(status.ok()) << status.message();
-  }
-
-  std::vector<float> all_weights() const {
-    std::vector<float> all = phi_q;
-    all.insert(all.end(), phi_k.begin(), phi_k.end());
-    return all;
-  }
-  std::vector<float>& values(std::size_t clip) { return v_[clip]; }
-  std::vector<float>& keys(std::size_t clip) { return k_[clip]; }
-
-  static constexpr std::int64_t tokens_per_frame = 12, heads = 4, kv_heads = 2, dim = 6, value_dim = 5;
-  static constexpr float support_untouched = -12345.5f;
-  train::Distillation p;
-  std::vector<float> phi_q, phi_k;
-  std::vector<DistilledHead> results;
-
- private:
-  std::vector<std::vector<float>> q_, k_, v_;
-  std::vector<train::DistillationClip> clips_;
-};
 
 TEST(DistillationTest, Learns) {
   for (const train::Teacher teacher : {train::Teacher::causal, train::Teacher::full}) {
@@ -221,6 +143,37 @@ TEST(DistillationTest, KeepsTheBestWeights) {
   EXPECT_EQ(student.results[0].best_step, 0);
 }
 
+void expect_silent(const Student& student, std::int64_t h) {
+  EXPECT_TRUE(student.results[static_cast<std::size_t>(h)].fell_back);
+  EXPECT_EQ(student.p.phi_q.bias[1][h * 16], -100);
+  EXPECT_EQ(student.p.phi_q.weight[1][h * 16 * 24], 0);
+}
+
+/// Steps that are too large: the last look is not the best, and the report is about the best.
+TEST(DistillationTest, WritesTheWeightsThatItReports) {
+  SerialExecutor serial;
+  Student student;
+  student.p.learning_rate = 0.3f, student.p.evaluate_every = 1;
+  double best[Student::kv_heads], last[Student::kv_heads];
+  const auto note = [&](const DistillationProgress& progress) {
+    best[progress.kv_head] = progress.best_validation, last[progress.kv_head] = progress.validation;
+    return true;
+  };
+  ASSERT_TRUE(student.distill(serial, note).ok());
+  constexpr std::int64_t group = Student::heads / Student::kv_heads;
+  for (std::int64_t g = 0; g < Student::kv_heads; ++g) {
+    train::DistillationError error;
+    for (std::int64_t h = g * group; h < (g + 1) * group; ++h) {
+      const DistilledHead& head = student.results[static_cast<std::size_t>(h)];
+      ASSERT_FALSE(head.fell_back);
+      error.difference += head.distilled.validation.difference;
+      error.size += head.distilled.validation.size;
+    }
+    ASSERT_GT(last[g], 1.001 * best[g]);
+    EXPECT_NEAR(error.relative_l1(), best[g], 1e-4 * best[g]);
+  }
+}
+
 /// A window that is all: the teacher sees no more than it, and any linear branch makes it worse.
 TEST(DistillationTest, FallsBackToTheWindow) {
   Student student;
@@ -239,8 +192,7 @@ TEST(DistillationTest, FallsBackToTheWindow) {
     if (!head.fell_back) continue;
     ++silent;
     EXPECT_EQ(head.distilled.train.difference, head.window.train.difference);
-    EXPECT_EQ(student.p.phi_q.bias[1][h * 16], -100);
-    EXPECT_EQ(student.p.phi_q.weight[1][h * 16 * 24], 0);
+    expect_silent(student, h);
   }
   EXPECT_GT(silent, 0);
 }
@@ -255,6 +207,33 @@ TEST(DistillationTest, StopsWhenItIsTold) {
   for (const DistilledHead& head : student.results) EXPECT_LT(head.steps, 10);
 }
 
+/// At once: of heads that have not begun not even the inputs are read.
+TEST(DistillationTest, EndsBeforeItBeginsWhenItIsTold) {
+  SerialExecutor serial;
+  Student student;
+  std::vector<float>& values = student.values(0);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const bool is_of_head_1 = i / Student::value_dim % Student::kv_heads == 1;
+    if (is_of_head_1) values[i] = std::numeric_limits<float>::quiet_NaN();
+  }
+  std::int64_t asked_of_head_1 = 0;
+  const Status status = student.distill(serial, [&](const DistillationProgress& progress) {
+    asked_of_head_1 += progress.kv_head;
+    return progress.kv_head == 0 && progress.step < 20;
+  });
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(asked_of_head_1, 1);
+  EXPECT_TRUE(support::all_finite(student.all_weights()));
+  for (std::int64_t h = 0; h < Student::heads; ++h) {
+    const DistilledHead& head = student.results[static_cast<std::size_t>(h)];
+    EXPECT_EQ(head.began, h < Student::heads / Student::kv_heads);
+    EXPECT_EQ(head.steps, head.began ? 20 : 0);
+    if (head.began) continue;
+    EXPECT_EQ(head.window.train.size, 0);
+    expect_silent(student, h);
+  }
+}
+
 /// Calls with one thing wrong are refused, name it, and write nothing.
 TEST(DistillationTest, Refusals) {
   const auto expect_refused = [](const char* says, auto change) {
@@ -263,12 +242,11 @@ TEST(DistillationTest, Refusals) {
     student.p.clips = clips;
     change(student, clips);
     SerialExecutor serial;
-    const Status status = student.distill(serial, go_on);
+    const Status status = student.distill(serial, support::go_on);
     EXPECT_FALSE(status.ok()) << says;
     EXPECT_NE(std::string(status.message()).find(says), std::string::npos) << status.message();
     const std::vector<float> weights = student.all_weights();
-    EXPECT_TRUE(
-        std::all_of(weights.begin(), weights.end(), [](float x) { return x == Student::support_untouched; }));
+    EXPECT_TRUE(std::all_of(weights.begin(), weights.end(), [](float x) { return x == Student::untouched; }));
   };
   using Clips = std::vector<train::DistillationClip>;
   expect_refused("clips.size() is 0", [](Student& s, Clips&) { s.p.clips = {}; });

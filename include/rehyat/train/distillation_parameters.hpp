@@ -2,6 +2,7 @@
 // What is distilled, how, and what came of it.
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 
@@ -74,20 +75,23 @@ struct DistilledHead {
   FrameErrors window;          ///< without a linear branch
   FrameErrors elu1;            ///< with phi(x) = elu(x) + 1
   FrameErrors distilled;       ///< with the weights as written
+  bool began = false;          ///< false: ended before anything was computed; no errors, and it fell back
   std::int64_t steps = 0;      ///< that were taken
   std::int64_t best_step = 0;  ///< whose weights were written
-  /// The validation frames were no better with what was learnt: phi_q's last layer has weights 0 and biases
-  /// that make its features 0, or next to it, and the head is window-only.
+  /// Nothing was learnt, or nothing that made the validation frames better: phi_q's last layer has weights 0
+  /// and biases that make its features 0, or next to it, and the head is window-only.
   bool fell_back = false;
 };
 
 /// How far a kv head's training is.
 struct DistillationProgress {
+  static constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
+
   std::int64_t kv_head = 0;
-  std::int64_t step = 0;       ///< taken so far
-  double loss = 0;             ///< of the last step; NaN before the first
-  double validation = 0;       ///< relative L1 on the validation frames
-  double best_validation = 0;  ///< so far
+  std::int64_t step = 0;             ///< taken so far
+  double loss = unknown;             ///< of the last step; NaN before the first
+  double validation = unknown;       ///< relative L1 on the validation frames; NaN before the first look
+  double best_validation = unknown;  ///< so far; NaN only before the first look
 };
 
 }  // namespace rehyat::train

@@ -24,6 +24,10 @@ namespace train {
 /// The kernels for training of the same instruction set.
 inline const TrainingKernels& training_kernels(const Kernels& kernels) {
   switch (kernels.isa) {
+#ifdef REHYAT_DISPATCH_SCALAR
+    case Isa::scalar:
+      return *dispatch::training_kernels_scalar();
+#endif
 #ifdef REHYAT_DISPATCH_AVX2
     case Isa::avx2:
       return *dispatch::training_kernels_avx2();
@@ -37,7 +41,7 @@ inline const TrainingKernels& training_kernels(const Kernels& kernels) {
       return *dispatch::training_kernels_neon();
 #endif
     default:
-      return *dispatch::training_kernels_scalar();
+      __builtin_unreachable();  // the program has no other kernels
   }
 }
 

@@ -3,6 +3,7 @@
 // branch and their teacher.
 
 #include <cstdint>
+#include <vector>
 
 #include "rehyat/schedule.hpp"
 #include "rehyat/train/detail/matrix.hpp"
@@ -32,6 +33,14 @@ struct Cut {
     return {queries, in_clip(sets.softmax), in_clip(sets.linear_before)};
   }
   bool is_scored(std::int64_t t) const { return !chunk(t).queries.empty(); }
+
+  std::vector<std::int64_t> scored_chunks() const {
+    std::vector<std::int64_t> scored;
+    for (std::int64_t t = 0; t < chunks(); ++t) {
+      if (is_scored(t)) scored.push_back(t);
+    }
+    return scored;
+  }
 
   /// All scored queries: they follow each other up to the last.
   Range scored() const {

@@ -56,9 +56,25 @@ class HeadDistiller {
   HeadDistiller& operator=(const HeadDistiller&) = delete;
 
   /// Trains kv head `g` and writes weights and `heads`, the results of its group. `observe(progress)` says
-  /// whether to go on.
+  /// whether to begin and to go on.
   template <class Observe>
   Status run(std::int64_t g, DistilledHead* heads, Observe& observe) {
+    if (observe(DistillationProgress{.kv_head = g})) {
+      REHYAT_RETURN_IF_ERROR(learn(g, heads, observe));
+    } else {
+      weights_.all().setZero();
+      for (std::int64_t h = 0; h < group_; ++h) fall_back(h, heads[h] = {});
+    }
+    copy_heads(p_->map, head_dim_, group_, weights_.phi_q, p_->phi_q, g * group_);
+    copy_heads(p_->map, head_dim_, 1, weights_.phi_k, p_->phi_k, g);
+    return {};
+  }
+
+ private:
+  static constexpr FeatureMap elu1 = FeatureMap::elu1();
+
+  template <class Observe>
+  Status learn(std::int64_t g, DistilledHead* heads, Observe& observe) {
     groups_.clear();
     for (std::size_t c = 0; c < clips_.size(); ++c) {
       groups_.push_back(slice_group(p_->clips[c], g));
@@ -77,14 +93,8 @@ class HeadDistiller {
     start(mass, random);
     const DistilledHead trained = train(g, random, observe);
     for (std::int64_t h = 0; h < group_; ++h) heads[h] = trained;
-    REHYAT_RETURN_IF_ERROR(judge(heads));
-    copy_heads(p_->map, head_dim_, group_, weights_.phi_q, p_->phi_q, g * group_);
-    copy_heads(p_->map, head_dim_, 1, weights_.phi_k, p_->phi_k, g);
-    return {};
+    return judge(heads);
   }
-
- private:
-  static constexpr FeatureMap elu1 = FeatureMap::elu1();
 
   static StudentSize student_size(const Distillation& p) {
     StudentSize size{p.clips[0].q.dim, p.clips[0].v.dim, 0, 0};
@@ -129,7 +139,8 @@ class HeadDistiller {
   template <class Observe>
   DistilledHead train(std::int64_t g, RandomStream& random, Observe& observe) {
     DistilledHead result;
-    double best = std::numeric_limits<double>::infinity(), loss = std::numeric_limits<double>::quiet_NaN();
+    result.began = true;
+    double best = std::numeric_limits<double>::infinity(), loss = DistillationProgress::unknown;
     best_.all() = weights_.all();
     std::int64_t looks_without = 0;
     for (std::int64_t step = 0;; ++step) {
@@ -159,7 +170,7 @@ class HeadDistiller {
     DistillationError error;
     for (std::size_t c = 0; c < clips_.size(); ++c) {
       const Cut cut = validation_cut(*p_, p_->clips[c]);
-      add(error, student_.sweep(clips_[c].packed, cut, clips_[c].whole_targets(), scored_chunks(cut),
+      add(error, student_.sweep(clips_[c].packed, cut, clips_[c].whole_targets(), cut.scored_chunks(),
                                 DistillationLoss::l1));
     }
     return error.relative_l1();
@@ -172,7 +183,7 @@ class HeadDistiller {
     for (std::size_t c = 0; c < clips_.size(); ++c) {
       // half of the steps are cut as the operator cuts a whole clip
       shift[c] = random.below(2) == 0 ? 0 : random.below(shifts(*p_));
-      chunks[c] = scored_chunks(training_cut(*p_, p_->clips[c], shift[c]));
+      chunks[c] = training_cut(*p_, p_->clips[c], shift[c]).scored_chunks();
     }
     if (p_->batch_chunks > 0) draw(chunks, random);
     DistillationError error;
@@ -198,14 +209,6 @@ class HeadDistiller {
     }
   }
 
-  static std::vector<std::int64_t> scored_chunks(const Cut& cut) {
-    std::vector<std::int64_t> chunks;
-    for (std::int64_t t = 0; t < cut.chunks(); ++t) {
-      if (cut.is_scored(t)) chunks.push_back(t);
-    }
-    return chunks;
-  }
-
   static void add(DistillationError& sum, const DistillationError& part) {
     sum.difference += part.difference, sum.size += part.size;
   }
@@ -221,11 +224,15 @@ class HeadDistiller {
     for (std::int64_t h = 0; h < group_; ++h) {
       // a NaN is not better either
       if (heads[h].distilled.validation.difference < heads[h].window.validation.difference) continue;
-      silence(p_->map, head_dim_, h, weights_.phi_q);
-      heads[h].fell_back = true;
-      heads[h].distilled = heads[h].window;
+      fall_back(h, heads[h]);
     }
     return {};
+  }
+
+  void fall_back(std::int64_t h, DistilledHead& head) {
+    silence(p_->map, head_dim_, h, weights_.phi_q);
+    head.fell_back = true;
+    head.distilled = head.window;
   }
 
   /// Adds the distance of row `i` of the scored queries of clip `c`.
