@@ -19,8 +19,8 @@ golden_cases = TESTS / "data" / "golden"
 isas = []  # those that run here
 
 
-def run(*arguments, **options):
-    return subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True, timeout=60, **options)
+def run(*arguments, timeout=60, **options):
+    return subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, **options)
 
 
 def is_available(isa):

@@ -10,6 +10,7 @@ DATA = support.TESTS.parent / "examples" / "data"
 
 class TrainingClips(support.CliTest):
     CLIPS = "vtest_n0.3", "vtest_n0.7", "cup_n0.5", "megamind_n0.8"
+    LEARNT_FROM = CLIPS[1], CLIPS[3]  # two, for the time that it takes under emulation
     CHUNK_FRAMES = 3  # the default, with an overlap of 1: from there on queries have linear keys
 
     def held_out(self):
@@ -23,9 +24,10 @@ class TrainingClips(support.CliTest):
 
     def distill(self, layer):
         out = self.folder / "distilled.safetensors"
-        clips = [",".join(str(DATA / "training" / f"{clip}_l{layer}_{name}.npy") for name in "qkv") for clip in self.CLIPS]
-        done = support.run("distill", *(word for clip in clips for word in ("--clip", clip)), "--out", out, "--json",
-                           *support.flags(hidden=32, features=32, steps=80, batch_chunks=8, threads=2))
+        files = [DATA / "training" / f"{clip}_l{layer}_%s.npy" for clip in self.LEARNT_FROM]
+        clips = [word for file in files for word in ("--clip", ",".join(str(file) % name for name in "qkv"))]
+        done = support.run("distill", *clips, "--out", out, "--json", timeout=300, *support.flags(
+            hidden=32, features=32, steps=50, batch_chunks=4, threads=2))
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return out, json.loads(done.stdout)["heads"]
 
@@ -45,7 +47,7 @@ class TrainingClips(support.CliTest):
         for h, head in enumerate(heads):
             with self.subTest(head=h):
                 self.assertLess(head["validation"]["distilled"], 0.95 * head["validation"]["window"])
-                self.assertLess(distilled[h], 0.95 * window[h])  # seen: 0.91, 0.75 and 0.72 of it
+                self.assertLess(distilled[h], 0.95 * window[h])  # seen: 0.91, 0.77 and 0.79 of it
 
     def test_both_layers_are_there(self):
         for clip in self.CLIPS:

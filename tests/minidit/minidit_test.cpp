@@ -96,8 +96,9 @@ TEST(Minidit, ComputesWhatPyTorchDoes) {
 TEST(Minidit, ChunkByChunkEqualsTheWholeClip) {
   SerialExecutor executor;
   const Matrix latents = load("latents");
-  for (const Index overlap : {0, 1, 4}) {
+  for (const Index overlap : {1, 0, 4}) {
     for (const std::string& choice : recurrent) {
+      if (overlap != 1 && choice != recurrent.back()) continue;  // it has all; a model takes its time
       const AttentionPlan plan = plan_of(choice, 3, overlap);
       const Matrix whole = at_once(plan, clip_of(latents), executor);
       StreamingAttention attention(plan, model().heads(), executor);
