@@ -16,6 +16,7 @@ import math
 import pathlib
 import sys
 import time
+import warnings
 
 import numpy as np
 import torch
@@ -154,6 +155,8 @@ def main():
     options = parse()
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)  # features that are off, squared, are many
+    warnings.filterwarnings("ignore", "The value of the smallest subnormal")  # NumPy notices
     model, basis = load_model(options)
     if options.operator:
         use_operator(options.operator, model)

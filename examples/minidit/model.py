@@ -87,17 +87,18 @@ def joint_attention(q, k, v, features, sum_kv, sum_k):
 def hybrid_attention(q, k, v, phi_q, phi_k, chunks, starts):
     """Causal hybrid attention of a whole clip. Chunk i holds the queries chunks[i]:chunks[i + 1]; its softmax keys begin
     at starts[i], and what lies before is absorbed into the sums, each key once."""
-    features_q, features_k = phi_q(q), phi_k(k)
+    sizes = [end - begin for begin, end in zip(chunks, chunks[1:])]
+    # What leaves the window at each chunk: cut once, for the gradient of a slice is a tensor of the whole clip's size.
+    leaving = [start - before for before, start in zip([0] + starts, starts)] + [k.shape[2] - starts[-1]]
+    features_k, leaving_v = phi_k(k).split(leaving, 2), v.split(leaving, 2)
     sum_kv = sum_k = 0.0
-    absorbed, out = 0, []
-    for begin, end, start in zip(chunks, chunks[1:], starts):
-        if start > absorbed:
-            leaving = features_k[:, :, absorbed:start]
-            sum_kv = sum_kv + leaving.transpose(-1, -2) @ v[:, :, absorbed:start]
-            sum_k = sum_k + leaving.sum(2)
-            absorbed = start
-        queries, keys = q[:, :, begin:end], (k[:, :, start:end], v[:, :, start:end])
-        out.append(joint_attention(queries, *keys, features_q[:, :, begin:end], sum_kv, sum_k) if absorbed
+    out = []
+    for i, (queries, features) in enumerate(zip(q.split(sizes, 2), phi_q(q).split(sizes, 2))):
+        keys = (k[:, :, starts[i]:chunks[i + 1]], v[:, :, starts[i]:chunks[i + 1]])
+        if leaving[i]:
+            sum_kv = sum_kv + features_k[i].transpose(-1, -2) @ leaving_v[i]
+            sum_k = sum_k + features_k[i].sum(2)
+        out.append(joint_attention(queries, *keys, features, sum_kv, sum_k) if starts[i]
                    else softmax_attention(queries, *keys))
     return torch.cat(out, 2)
 
