@@ -87,6 +87,7 @@ Json options_of(const DistillOptions& o, const train::Distillation& p) {
           {"steps", p.steps},
           {"learning_rate", decimal_of(p.learning_rate)},
           {"warmup_steps", p.warmup_steps},
+          {"batch_clips", p.batch_clips},
           {"batch_chunks", p.batch_chunks},
           {"keep_chunks", o.keep_chunks},
           {"validation_frames", p.validation_frames},

@@ -68,6 +68,9 @@ void add_distill_options(CLI::App& command, DistillOptions& o) {
       .add_option("--warmup-steps", t.warmup_steps, "Steps up to that height, from which a cosine leads to 0")
       ->check(at_least(0))
       ->capture_default_str();
+  command.add_option("--batch-clips", t.batch_clips, "Clips of a step, drawn at random; 0 for all")
+      ->check(at_least(0))
+      ->capture_default_str();
   command.add_option("--batch-chunks", t.batch_chunks, "Chunks of a step, drawn at random; 0 for all")
       ->check(at_least(0))
       ->capture_default_str();

@@ -122,6 +122,7 @@ class Distill(support.CliTest):
             (clip(q, k, v), dict(validation_frames=0), "--validation-frames"),
             (clip(q, k, v), dict(output_activation="identity"), "--output-activation"),
             (clip(q, k, v), dict(learning_rate=0), "--learning-rate"),
+            (clip(q, k, v), dict(batch_clips=-1), "--batch-clips"),
             (clip(q, k, v), dict(isa="z80"), "--isa"),
         ):
             with self.subTest(arguments=arguments, options=options):

@@ -45,11 +45,12 @@ struct Distillation {
   FeatureMap map = {};
   PhiGradient<float> phi_q = {}, phi_k = {};  ///< where the weights and biases of all H and Hkv heads go
 
-  DistillationLoss loss = DistillationLoss::l1;
+  DistillationLoss loss = DistillationLoss::l1;  ///< of each clip by itself; their mean counts chunks
   std::int64_t steps = 400;
   float learning_rate = 0.006f;    ///< Adam's at its height; from there a cosine to 0
   std::int64_t warmup_steps = 20;  ///< a line up to it
-  std::int64_t batch_chunks = 0;   ///< chunks of a step, drawn at random; 0 for all of all clips
+  std::int64_t batch_clips = 0;    ///< clips of a step, drawn at random; 0 for all
+  std::int64_t batch_chunks = 0;   ///< chunks of a step, drawn at random; 0 for all of its clips
   bool shift_chunks =
       true;  ///< in half of the steps, a clip begins at a random one of its first chunk_frames frames
   std::int64_t validation_frames = 4;  ///< the last of each clip: never trained on, they choose the weights

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <vector>
 
+#include "rehyat/train/detail/batch.hpp"
 #include "rehyat/train/detail/head_weights.hpp"
 #include "rehyat/train/detail/kernel_algebra.hpp"
 #include "rehyat/train/detail/prepared_clip.hpp"
@@ -27,6 +27,7 @@ class HeadDistiller {
         weights_(p.map, group_, head_dim_, arena),
         best_(p.map, group_, head_dim_, arena),
         gradient_(p.map, group_, head_dim_, arena),
+        gradient_of_clip_(p.map, group_, head_dim_, arena),
         adam_(weights_.size(), arena),
         phi_q_(Phi<float>::of(viewing(p.map, weights_.phi_q, group_))),
         phi_k_(Phi<float>::of(viewing(p.map, weights_.phi_k, 1))),
@@ -154,10 +155,7 @@ class HeadDistiller {
         const bool goes_on = observe(DistillationProgress{g, step, loss, validation, best});
         if (!goes_on || step == p_->steps || (p_->patience > 0 && looks_without >= p_->patience)) break;
       }
-      gradient_.all().setZero();
-      const DistillationError error = sweep_batch(random);
-      loss = error.relative_l1();
-      gradient_.all() *= static_cast<float>(1 / error.size);
+      loss = sweep_batch(random);
       adam_.step(weights_.all(), gradient_.all(),
                  learning_rate(p_->learning_rate, step, p_->warmup_steps, p_->steps));
       result.steps = step + 1;
@@ -176,37 +174,25 @@ class HeadDistiller {
     return error.relative_l1();
   }
 
-  /// The error over the chunks of a step; its gradient is added to gradient_.
-  DistillationError sweep_batch(RandomStream& random) {
-    std::vector<std::int64_t> shift(clips_.size());
-    std::vector<std::vector<std::int64_t>> chunks(clips_.size());
+  /// The loss of a step, its gradient in gradient_: of each clip the distance by its own teacher's size, so
+  /// that clips with large values do not outweigh the others, and of these the mean over the step's chunks.
+  double sweep_batch(RandomStream& random) {
+    const std::vector<ClipChunks> batch = draw_batch(*p_, random);
+    double loss = 0;
+    gradient_.all().setZero();
     for (std::size_t c = 0; c < clips_.size(); ++c) {
-      // half of the steps are cut as the operator cuts a whole clip
-      shift[c] = random.below(2) == 0 ? 0 : random.below(shifts(*p_));
-      chunks[c] = training_cut(*p_, p_->clips[c], shift[c]).scored_chunks();
+      const auto& [shift, chunks] = batch[c];
+      if (chunks.empty()) continue;
+      gradient_of_clip_.all().setZero();
+      const DistillationError error = student_.sweep(clips_[c].packed, training_cut(*p_, p_->clips[c], shift),
+                                                     clips_[c].training_targets(shift), chunks, p_->loss,
+                                                     gradient_of_clip_.phi_q, gradient_of_clip_.phi_k);
+      if (error.size == 0) continue;  // a teacher of zeros: nothing to be relative to
+      const double share = static_cast<double>(chunks.size()) / static_cast<double>(count_chunks(batch));
+      loss += share * error.relative_l1();
+      gradient_.all() += static_cast<float>(share / error.size) * gradient_of_clip_.all();
     }
-    if (p_->batch_chunks > 0) draw(chunks, random);
-    DistillationError error;
-    for (std::size_t c = 0; c < clips_.size(); ++c) {
-      if (chunks[c].empty()) continue;
-      add(error, student_.sweep(clips_[c].packed, training_cut(*p_, p_->clips[c], shift[c]),
-                                clips_[c].training_targets(shift[c]), chunks[c], p_->loss, gradient_.phi_q,
-                                gradient_.phi_k));
-    }
-    return error;
-  }
-
-  /// Leaves `batch_chunks` of them, each set of that size as likely as another.
-  void draw(std::vector<std::vector<std::int64_t>>& chunks, RandomStream& random) const {
-    std::int64_t left = 0, wanted = p_->batch_chunks;
-    for (const auto& of_clip : chunks) left += static_cast<std::int64_t>(of_clip.size());
-    for (auto& of_clip : chunks) {
-      std::erase_if(of_clip, [&](std::int64_t) {
-        const bool taken = random.below(left--) < wanted;
-        wanted -= taken;
-        return !taken;
-      });
-    }
+    return loss;
   }
 
   static void add(DistillationError& sum, const DistillationError& part) {
@@ -281,7 +267,7 @@ class HeadDistiller {
 
   const Distillation* p_;
   std::int64_t group_, head_dim_;
-  HeadWeights weights_, best_, gradient_;
+  HeadWeights weights_, best_, gradient_, gradient_of_clip_;
   Adam adam_;
   Phi<float> phi_q_, phi_k_;  ///< views of weights_
   Student<float, KernelAlgebra> student_;
