@@ -83,6 +83,8 @@ Json options_of(const DistillOptions& o, const train::Distillation& p) {
           {"degree", p.map.degree},
           {"activation", activation_name(p.map.activation)},
           {"output_activation", activation_name(p.map.output_activation)},
+          {"initial", name_of(p.initialization, initial_names)},
+          {"place_steps", p.place_steps},
           {"loss", name_of(p.loss, loss_names)},
           {"steps", p.steps},
           {"learning_rate", decimal_of(p.learning_rate)},

@@ -6,12 +6,14 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "rehyat/train/detail/batch.hpp"
 #include "rehyat/train/detail/head_weights.hpp"
 #include "rehyat/train/detail/kernel_algebra.hpp"
 #include "rehyat/train/detail/prepared_clip.hpp"
+#include "rehyat/train/detail/start.hpp"
 #include "rehyat/train/detail/student.hpp"
 #include "rehyat/train/kernels.hpp"
 
@@ -45,6 +47,9 @@ class HeadDistiller {
                rehyat::workspace_size(hybrid(slice_group(clip, 0), viewing(p.map, measured(), group_),
                                              viewing(p.map, measured(), 1)),
                                       1, kernels))});
+    }
+    if (p.initialization == Initialization::places) {
+      places_.emplace(p, phi_q_, phi_k_, arena, KernelAlgebra(training_kernels(kernels)));
     }
     out_ = take<float>(arena, tokens, group_, p.clips[0].v.dim);
     kernel_.window_max = take<float>(arena, chunk_tokens);
@@ -91,8 +96,14 @@ class HeadDistiller {
       mass.sum += of_clip->sum, mass.pairs += of_clip->pairs;
     }
     RandomStream random(p_->seed, g);
-    start(mass, random);
-    const DistilledHead trained = train(g, random, observe);
+    adam_.start();
+    bool goes_on = true;
+    if (places_) {
+      goes_on = learn_places(g, random, observe);
+    } else {
+      start_silent(*p_, mass, weights_, random);
+    }
+    const DistilledHead trained = train(g, random, goes_on, observe);
     for (std::int64_t h = 0; h < group_; ++h) heads[h] = trained;
     return judge(heads);
   }
@@ -124,21 +135,27 @@ class HeadDistiller {
     return p;
   }
 
-  /// The linear branch begins small, with a hundredth of the mass that its keys have in the teacher; more
-  /// ends worse on sharp heads. phi_q begins as phi_k: q and k that are alike share features from the first
-  /// step on.
-  void start(const LinearMass& mass, RandomStream& random) {
-    constexpr double share = 0.01;
-    const double product = share * std::max(mass.sum / mass.pairs, 1e-9);
-    initialise(p_->map, head_dim_, bias_for_product(p_->map, head_dim_, product), weights_.phi_k, random);
-    for (std::int64_t h = 0; h < group_; ++h) {
-      copy_heads(p_->map, head_dim_, 1, weights_.phi_k, weights_.phi_q, h);
+  /// False: `observe` says that the head's training ends.
+  template <class Observe>
+  bool learn_places(std::int64_t g, RandomStream& random, Observe& observe) {
+    places_->draw(weights_, random);
+    for (std::int64_t step = 0; step < p_->place_steps; ++step) {
+      const auto c = static_cast<std::size_t>(random.below(static_cast<std::int64_t>(clips_.size())));
+      gradient_.all().setZero();
+      places_->step(p_->clips[c], clips_[c].packed, gradient_, random);
+      adam_.step(weights_.all(), gradient_.all(), places_->rate(step));
+      place_step_ = step + 1;
+      if (place_step_ % p_->evaluate_every == 0 &&
+          !observe(DistillationProgress{.kv_head = g, .place_step = place_step_})) {
+        return false;
+      }
     }
-    adam_.start();
+    adam_.start();  // another loss, other moments
+    return true;
   }
 
   template <class Observe>
-  DistilledHead train(std::int64_t g, RandomStream& random, Observe& observe) {
+  DistilledHead train(std::int64_t g, RandomStream& random, bool goes_on, Observe& observe) {
     DistilledHead result;
     result.began = true;
     double best = std::numeric_limits<double>::infinity(), loss = DistillationProgress::unknown;
@@ -152,7 +169,7 @@ class HeadDistiller {
           best = validation, result.best_step = step, looks_without = 0;
           best_.all() = weights_.all();
         }
-        const bool goes_on = observe(DistillationProgress{g, step, loss, validation, best});
+        goes_on = observe(DistillationProgress{g, step, loss, validation, best, place_step_}) && goes_on;
         if (!goes_on || step == p_->steps || (p_->patience > 0 && looks_without >= p_->patience)) break;
       }
       loss = sweep_batch(random);
@@ -271,6 +288,8 @@ class HeadDistiller {
   Adam adam_;
   Phi<float> phi_q_, phi_k_;  ///< views of weights_
   Student<float, KernelAlgebra> student_;
+  std::optional<PlaceStart> places_;
+  std::int64_t place_step_ = 0;
   std::vector<PreparedClip> clips_;
   std::vector<DistillationClip> groups_;
   float* out_ = nullptr;
