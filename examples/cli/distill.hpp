@@ -9,6 +9,7 @@
 namespace rehyat::cli {
 
 inline constexpr const char* teacher_names[] = {"causal", "full"};
+inline constexpr const char* initial_names[] = {"silent", "places"};
 inline constexpr const char* loss_names[] = {"l1", "l2"};
 
 struct DistillOptions {

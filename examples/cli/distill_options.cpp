@@ -59,6 +59,12 @@ void add_distill_options(CLI::App& command, DistillOptions& o) {
              "Softmax over the chunk and all before, or the clip", "causal");
   command.add_option("--scale", t.scale, "Factor of the scores")->default_str("1/sqrt(head dim)");
   add_map(command, o);
+  add_choice(command, "--initial", t.initialization, initial_names,
+             "Where training begins: nearly silent, or with features that tell a token's place in the frame",
+             "silent");
+  command.add_option("--place-steps", t.place_steps, "Steps that teach them, before --steps")
+      ->check(at_least(0))
+      ->capture_default_str();
   add_choice(command, "--loss", t.loss, loss_names, "The distance to the teacher", "l1");
   command.add_option("--steps", t.steps, "Steps of Adam")->check(at_least(0))->capture_default_str();
   command.add_option("--learning-rate", t.learning_rate, "At its height")
@@ -66,6 +72,9 @@ void add_distill_options(CLI::App& command, DistillOptions& o) {
       ->capture_default_str();
   command
       .add_option("--warmup-steps", t.warmup_steps, "Steps up to that height, from which a cosine leads to 0")
+      ->check(at_least(0))
+      ->capture_default_str();
+  command.add_option("--batch-clips", t.batch_clips, "Clips of a step, drawn at random; 0 for all")
       ->check(at_least(0))
       ->capture_default_str();
   command.add_option("--batch-chunks", t.batch_chunks, "Chunks of a step, drawn at random; 0 for all")

@@ -68,6 +68,16 @@ class Distill(support.CliTest):
             self.assertEqual(files[0], files[2])
             self.assertNotEqual(files[0], self.distill(clips=2, seed=1, **options)[0].read_bytes())
 
+    def test_place_cells(self):
+        """Another start, the same bits for any number of threads, and steps of its own."""
+        places = dict(initial="places", place_steps=30, batch_clips=1)
+        out, report = self.distill(clips=2, **places)
+        weights = out.read_bytes()
+        self.assertEqual((report["initial"], report["place_steps"], report["batch_clips"]), ("places", 30, 1))
+        self.assertEqual(self.distill(clips=2, threads=2, **places)[0].read_bytes(), weights)
+        for options in (places | dict(place_steps=29), places | dict(initial="silent")):
+            self.assertNotEqual(self.distill(clips=2, **options)[0].read_bytes(), weights)
+
     def test_text(self):
         done = support.run("distill", "--clip", self.triple, *self.small(), "--out", self.folder / "text.safetensors")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
@@ -122,6 +132,9 @@ class Distill(support.CliTest):
             (clip(q, k, v), dict(validation_frames=0), "--validation-frames"),
             (clip(q, k, v), dict(output_activation="identity"), "--output-activation"),
             (clip(q, k, v), dict(learning_rate=0), "--learning-rate"),
+            (clip(q, k, v), dict(initial="grid"), "--initial"),
+            (clip(q, k, v), dict(place_steps=-1), "--place-steps"),
+            (clip(q, k, v), dict(batch_clips=-1), "--batch-clips"),
             (clip(q, k, v), dict(isa="z80"), "--isa"),
         ):
             with self.subTest(arguments=arguments, options=options):

@@ -255,6 +255,8 @@ TEST(DistillationTest, Refusals) {
   expect_refused("validation_frames is 0", [](Student& s, Clips&) { s.p.validation_frames = 0; });
   expect_refused("clips[0] has 8 frames", [](Student& s, Clips&) { s.p.validation_frames = 7; });
   expect_refused("clips[0] has 8 frames", [](Student& s, Clips&) { s.p.overlap_frames = 8; });
+  expect_refused("place_steps is -1", [](Student& s, Clips&) { s.p.place_steps = -1; });
+  expect_refused("batch_clips is -1", [](Student& s, Clips&) { s.p.batch_clips = -1; });
   expect_refused("learning_rate is 0", [](Student& s, Clips&) { s.p.learning_rate = 0; });
   expect_refused("map.kind", [](Student& s, Clips&) { s.p.map = FeatureMap::elu1(); });
   expect_refused("map.output_activation",

@@ -19,10 +19,10 @@ inline constexpr auto go_on = [](const train::DistillationProgress&) { return tr
 /// Clips whose queries look for keys like themselves, and what distilling them gives.
 class Student {
  public:
-  explicit Student(std::int64_t num_clips = 1) {
+  explicit Student(std::int64_t num_clips = 1, std::int64_t frames = 8) {
     Random random(1);
     for (std::int64_t c = 0; c < num_clips; ++c) {
-      const std::int64_t tokens = (8 + c) * tokens_per_frame;
+      const std::int64_t tokens = (frames + c) * tokens_per_frame;
       q_.push_back(random.normals(tokens * heads * dim, 1.5f));
       k_.push_back(random.normals(tokens * kv_heads * dim));
       v_.push_back(random.normals(tokens * kv_heads * value_dim));
@@ -76,6 +76,7 @@ class Student {
     return all;
   }
   std::vector<float>& values(std::size_t clip) { return v_[clip]; }
+  std::vector<float>& queries(std::size_t clip) { return q_[clip]; }
   std::vector<float>& keys(std::size_t clip) { return k_[clip]; }
 
   static constexpr std::int64_t tokens_per_frame = 12, heads = 4, kv_heads = 2, dim = 6, value_dim = 5;

@@ -69,12 +69,13 @@ inline Result<std::size_t> workspace_size(const Distillation& parameters, int sl
 /// Trains phi_q and phi_k and writes them to the parameters' phi_q and phi_k; `heads` (as many as query
 /// heads) receives the reports. A head is never written worse than without its linear branch on the
 /// validation frames. `observe` is called as bool(const DistillationProgress&), from any of the executor's
-/// threads at once: before anything is computed for a kv head, and at each look at the validation frames.
-/// False ends that head's training, and its best weights so far are taken: if it had not begun, those of
-/// heads without a linear branch. Tasks: kv heads. The bits depend neither on the executor and its slots nor
-/// on the workspace; they do on the instruction set. Some small arrays are allocated; the stack must have
-/// room for 256 KiB. Errors: what is refused before anything is done has written nothing; inputs that are not
-/// finite are found head by head.
+/// threads at once: before anything is computed for a kv head, at each look at the validation frames, and
+/// every evaluate_every steps of Initialization::places, when there is no look yet. False ends that head's
+/// training, and its best weights so far are taken, before the first look those it has: if it had not begun,
+/// those of heads without a linear branch. Tasks: kv heads. The bits depend neither on the executor and its
+/// slots nor on the workspace; they do on the instruction set. Some small arrays are allocated; the stack
+/// must have room for 256 KiB. Errors: what is refused before anything is done has written nothing; inputs
+/// that are not finite are found head by head.
 template <Executor E, class Observe>
 Status distill(const Distillation& parameters, std::span<DistilledHead> heads, Workspace workspace,
                E& executor, Observe&& observe, const Kernels& kernels = default_kernels()) {

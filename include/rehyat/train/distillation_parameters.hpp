@@ -25,6 +25,15 @@ enum class DistillationLoss : std::uint8_t {
   l2,  ///< of squares
 };
 
+/// Where training begins. In either case phi_q begins as phi_k.
+enum class Initialization : std::uint8_t {
+  silent,  ///< features of random weights, so small that the linear branch hardly counts
+  /// Place cells: features that were trained to tell at which of the tokens_per_frame places of a frame a
+  /// token is, one feature a place. For heads that look up the same place in other frames. Fewer features
+  /// than places: neighbours share one, and such a head cannot tell them apart.
+  places,
+};
+
 /// Captured inputs of one attention layer, as they enter attention: q [1, N, H, D], k [1, N, Hkv, D],
 /// v [1, N, Hkv, Dv], of any element type and outer strides (a memory-mapped file will do). All finite.
 struct DistillationClip {
@@ -45,11 +54,15 @@ struct Distillation {
   FeatureMap map = {};
   PhiGradient<float> phi_q = {}, phi_k = {};  ///< where the weights and biases of all H and Hkv heads go
 
-  DistillationLoss loss = DistillationLoss::l1;
+  Initialization initialization = Initialization::silent;
+  std::int64_t place_steps = 300;  ///< of the training of place cells, before `steps`
+
+  DistillationLoss loss = DistillationLoss::l1;  ///< of each clip by itself; their mean counts chunks
   std::int64_t steps = 400;
   float learning_rate = 0.006f;    ///< Adam's at its height; from there a cosine to 0
   std::int64_t warmup_steps = 20;  ///< a line up to it
-  std::int64_t batch_chunks = 0;   ///< chunks of a step, drawn at random; 0 for all of all clips
+  std::int64_t batch_clips = 0;    ///< clips of a step, drawn at random; 0 for all
+  std::int64_t batch_chunks = 0;   ///< chunks of a step, drawn at random; 0 for all of its clips
   bool shift_chunks =
       true;  ///< in half of the steps, a clip begins at a random one of its first chunk_frames frames
   std::int64_t validation_frames = 4;  ///< the last of each clip: never trained on, they choose the weights
@@ -92,6 +105,7 @@ struct DistillationProgress {
   double loss = unknown;             ///< of the last step; NaN before the first
   double validation = unknown;       ///< relative L1 on the validation frames; NaN before the first look
   double best_validation = unknown;  ///< so far; NaN only before the first look
+  std::int64_t place_step = 0;       ///< of the training of place cells, taken so far
 };
 
 }  // namespace rehyat::train

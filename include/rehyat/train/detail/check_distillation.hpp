@@ -80,6 +80,8 @@ inline Status check(const Distillation& p) {
   REHYAT_RETURN_IF_ERROR(check_at_least("validation_frames", p.validation_frames, 1));
   REHYAT_RETURN_IF_ERROR(check_at_least("steps", p.steps, 0));
   REHYAT_RETURN_IF_ERROR(check_at_least("warmup_steps", p.warmup_steps, 0));
+  REHYAT_RETURN_IF_ERROR(check_at_least("place_steps", p.place_steps, 0));
+  REHYAT_RETURN_IF_ERROR(check_at_least("batch_clips", p.batch_clips, 0));
   REHYAT_RETURN_IF_ERROR(check_at_least("batch_chunks", p.batch_chunks, 0));
   REHYAT_RETURN_IF_ERROR(check_at_least("evaluate_every", p.evaluate_every, 1));
   REHYAT_RETURN_IF_ERROR(check_at_least("patience", p.patience, 0));

@@ -6,12 +6,14 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <numeric>
+#include <optional>
 #include <vector>
 
+#include "rehyat/train/detail/batch.hpp"
 #include "rehyat/train/detail/head_weights.hpp"
 #include "rehyat/train/detail/kernel_algebra.hpp"
 #include "rehyat/train/detail/prepared_clip.hpp"
+#include "rehyat/train/detail/start.hpp"
 #include "rehyat/train/detail/student.hpp"
 #include "rehyat/train/kernels.hpp"
 
@@ -27,6 +29,7 @@ class HeadDistiller {
         weights_(p.map, group_, head_dim_, arena),
         best_(p.map, group_, head_dim_, arena),
         gradient_(p.map, group_, head_dim_, arena),
+        gradient_of_clip_(p.map, group_, head_dim_, arena),
         adam_(weights_.size(), arena),
         phi_q_(Phi<float>::of(viewing(p.map, weights_.phi_q, group_))),
         phi_k_(Phi<float>::of(viewing(p.map, weights_.phi_k, 1))),
@@ -44,6 +47,9 @@ class HeadDistiller {
                rehyat::workspace_size(hybrid(slice_group(clip, 0), viewing(p.map, measured(), group_),
                                              viewing(p.map, measured(), 1)),
                                       1, kernels))});
+    }
+    if (p.initialization == Initialization::places) {
+      places_.emplace(p, phi_q_, phi_k_, arena, KernelAlgebra(training_kernels(kernels)));
     }
     out_ = take<float>(arena, tokens, group_, p.clips[0].v.dim);
     kernel_.window_max = take<float>(arena, chunk_tokens);
@@ -90,8 +96,14 @@ class HeadDistiller {
       mass.sum += of_clip->sum, mass.pairs += of_clip->pairs;
     }
     RandomStream random(p_->seed, g);
-    start(mass, random);
-    const DistilledHead trained = train(g, random, observe);
+    adam_.start();
+    bool goes_on = true;
+    if (places_) {
+      goes_on = learn_places(g, random, observe);
+    } else {
+      start_silent(*p_, mass, weights_, random);
+    }
+    const DistilledHead trained = train(g, random, goes_on, observe);
     for (std::int64_t h = 0; h < group_; ++h) heads[h] = trained;
     return judge(heads);
   }
@@ -123,21 +135,27 @@ class HeadDistiller {
     return p;
   }
 
-  /// The linear branch begins small, with a hundredth of the mass that its keys have in the teacher; more
-  /// ends worse on sharp heads. phi_q begins as phi_k: q and k that are alike share features from the first
-  /// step on.
-  void start(const LinearMass& mass, RandomStream& random) {
-    constexpr double share = 0.01;
-    const double product = share * std::max(mass.sum / mass.pairs, 1e-9);
-    initialise(p_->map, head_dim_, bias_for_product(p_->map, head_dim_, product), weights_.phi_k, random);
-    for (std::int64_t h = 0; h < group_; ++h) {
-      copy_heads(p_->map, head_dim_, 1, weights_.phi_k, weights_.phi_q, h);
+  /// False: `observe` says that the head's training ends.
+  template <class Observe>
+  bool learn_places(std::int64_t g, RandomStream& random, Observe& observe) {
+    places_->draw(weights_, random);
+    for (std::int64_t step = 0; step < p_->place_steps; ++step) {
+      const auto c = static_cast<std::size_t>(random.below(static_cast<std::int64_t>(clips_.size())));
+      gradient_.all().setZero();
+      places_->step(p_->clips[c], clips_[c].packed, gradient_, random);
+      adam_.step(weights_.all(), gradient_.all(), places_->rate(step));
+      place_step_ = step + 1;
+      if (place_step_ % p_->evaluate_every == 0 &&
+          !observe(DistillationProgress{.kv_head = g, .place_step = place_step_})) {
+        return false;
+      }
     }
-    adam_.start();
+    adam_.start();  // another loss, other moments
+    return true;
   }
 
   template <class Observe>
-  DistilledHead train(std::int64_t g, RandomStream& random, Observe& observe) {
+  DistilledHead train(std::int64_t g, RandomStream& random, bool goes_on, Observe& observe) {
     DistilledHead result;
     result.began = true;
     double best = std::numeric_limits<double>::infinity(), loss = DistillationProgress::unknown;
@@ -151,13 +169,10 @@ class HeadDistiller {
           best = validation, result.best_step = step, looks_without = 0;
           best_.all() = weights_.all();
         }
-        const bool goes_on = observe(DistillationProgress{g, step, loss, validation, best});
+        goes_on = observe(DistillationProgress{g, step, loss, validation, best, place_step_}) && goes_on;
         if (!goes_on || step == p_->steps || (p_->patience > 0 && looks_without >= p_->patience)) break;
       }
-      gradient_.all().setZero();
-      const DistillationError error = sweep_batch(random);
-      loss = error.relative_l1();
-      gradient_.all() *= static_cast<float>(1 / error.size);
+      loss = sweep_batch(random);
       adam_.step(weights_.all(), gradient_.all(),
                  learning_rate(p_->learning_rate, step, p_->warmup_steps, p_->steps));
       result.steps = step + 1;
@@ -176,37 +191,25 @@ class HeadDistiller {
     return error.relative_l1();
   }
 
-  /// The error over the chunks of a step; its gradient is added to gradient_.
-  DistillationError sweep_batch(RandomStream& random) {
-    std::vector<std::int64_t> shift(clips_.size());
-    std::vector<std::vector<std::int64_t>> chunks(clips_.size());
+  /// The loss of a step, its gradient in gradient_: of each clip the distance by its own teacher's size, so
+  /// that clips with large values do not outweigh the others, and of these the mean over the step's chunks.
+  double sweep_batch(RandomStream& random) {
+    const std::vector<ClipChunks> batch = draw_batch(*p_, random);
+    double loss = 0;
+    gradient_.all().setZero();
     for (std::size_t c = 0; c < clips_.size(); ++c) {
-      // half of the steps are cut as the operator cuts a whole clip
-      shift[c] = random.below(2) == 0 ? 0 : random.below(shifts(*p_));
-      chunks[c] = training_cut(*p_, p_->clips[c], shift[c]).scored_chunks();
+      const auto& [shift, chunks] = batch[c];
+      if (chunks.empty()) continue;
+      gradient_of_clip_.all().setZero();
+      const DistillationError error = student_.sweep(clips_[c].packed, training_cut(*p_, p_->clips[c], shift),
+                                                     clips_[c].training_targets(shift), chunks, p_->loss,
+                                                     gradient_of_clip_.phi_q, gradient_of_clip_.phi_k);
+      if (error.size == 0) continue;  // a teacher of zeros: nothing to be relative to
+      const double share = static_cast<double>(chunks.size()) / static_cast<double>(count_chunks(batch));
+      loss += share * error.relative_l1();
+      gradient_.all() += static_cast<float>(share / error.size) * gradient_of_clip_.all();
     }
-    if (p_->batch_chunks > 0) draw(chunks, random);
-    DistillationError error;
-    for (std::size_t c = 0; c < clips_.size(); ++c) {
-      if (chunks[c].empty()) continue;
-      add(error, student_.sweep(clips_[c].packed, training_cut(*p_, p_->clips[c], shift[c]),
-                                clips_[c].training_targets(shift[c]), chunks[c], p_->loss, gradient_.phi_q,
-                                gradient_.phi_k));
-    }
-    return error;
-  }
-
-  /// Leaves `batch_chunks` of them, each set of that size as likely as another.
-  void draw(std::vector<std::vector<std::int64_t>>& chunks, RandomStream& random) const {
-    std::int64_t left = 0, wanted = p_->batch_chunks;
-    for (const auto& of_clip : chunks) left += static_cast<std::int64_t>(of_clip.size());
-    for (auto& of_clip : chunks) {
-      std::erase_if(of_clip, [&](std::int64_t) {
-        const bool taken = random.below(left--) < wanted;
-        wanted -= taken;
-        return !taken;
-      });
-    }
+    return loss;
   }
 
   static void add(DistillationError& sum, const DistillationError& part) {
@@ -281,10 +284,12 @@ class HeadDistiller {
 
   const Distillation* p_;
   std::int64_t group_, head_dim_;
-  HeadWeights weights_, best_, gradient_;
+  HeadWeights weights_, best_, gradient_, gradient_of_clip_;
   Adam adam_;
   Phi<float> phi_q_, phi_k_;  ///< views of weights_
   Student<float, KernelAlgebra> student_;
+  std::optional<PlaceStart> places_;
+  std::int64_t place_step_ = 0;
   std::vector<PreparedClip> clips_;
   std::vector<DistillationClip> groups_;
   float* out_ = nullptr;
