@@ -163,4 +163,8 @@ NAMED = (
              ("heads[h].distilled.validation.difference < heads[h].window.validation.difference",
               "heads[h].distilled.train.difference < heads[h].window.train.difference")),
     training("last_weights_instead_of_the_best", "head_distiller", ("weights_.all() = best_.all();", "")),
+    training("clips_weigh_by_their_size", "head_distiller",
+             ("static_cast<float>(share / error.size)", "static_cast<float>(share)")),
+    training("every_cell_takes_the_first_place", "place_cells",
+             ("d(i, right[static_cast<std::size_t>(i)]) -= 1;", "d(i, 0) -= 1;")),
 )
