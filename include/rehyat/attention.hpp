@@ -69,6 +69,7 @@ struct SoftmaxAttention {
   std::optional<float> scale = std::nullopt;
   std::span<const std::int64_t> query_tokens = {};
   std::span<const std::int64_t> key_tokens = {};
+  Arithmetic arithmetic = Arithmetic::float32;
   QueryStatistics statistics = {};
   DenominatorReport* report = nullptr;
 };
@@ -86,8 +87,9 @@ struct HybridAttention {
   Stabilizer stabilizer = Stabilizer::row_max;
   std::optional<float> scale = std::nullopt;
   std::span<const std::int64_t> frames = {};
-  float denominator_epsilon = 0;  ///< added to every denominator; row_max only
-  float denominator_floor = 0;    ///< least magnitude of a denominator, sign kept; row_max only
+  Arithmetic arithmetic = Arithmetic::float32;  ///< of the softmax branch
+  float denominator_epsilon = 0;                ///< added to every denominator; row_max only
+  float denominator_floor = 0;                  ///< least magnitude of a denominator, sign kept; row_max only
   QueryStatistics statistics = {};
   DenominatorReport* report = nullptr;
 };
@@ -121,6 +123,7 @@ struct UniformAttention {
   Stabilizer stabilizer = Stabilizer::row_max;
   std::optional<float> scale = std::nullopt;
   std::span<const std::int64_t> tokens = {};
+  Arithmetic arithmetic = Arithmetic::float32;  ///< of the softmax branch
   float denominator_epsilon = 0;
   float denominator_floor = 0;
   QueryStatistics statistics = {};
@@ -135,6 +138,7 @@ inline Problem problem_of(const SoftmaxAttention& p) {
           .v = p.v,
           .out = p.out,
           .scale = p.scale,
+          .arithmetic = p.arithmetic,
           .query_counts = p.query_tokens,
           .key_counts = p.key_tokens,
           .statistics = p.statistics,
@@ -166,6 +170,7 @@ inline Problem problem_of(const HybridAttention& p) {
   problem.chunking = p.chunking;
   problem.stabilizer = p.stabilizer;
   problem.scale = p.scale;
+  problem.arithmetic = p.arithmetic;
   return problem;
 }
 
@@ -181,6 +186,7 @@ inline Problem problem_of(const UniformAttention& p) {
   problem.rate = p.rate;
   problem.stabilizer = p.stabilizer;
   problem.scale = p.scale;
+  problem.arithmetic = p.arithmetic;
   return problem;
 }
 }  // namespace detail
