@@ -190,7 +190,7 @@ inline V quantise_some_keys(const Int8Scratch& s, SourceRows keys, int64_t first
   const V bias = V::broadcast(byte_bias);
   for (int64_t r = 0; r < V::lanes; ++r) {
     V sum = V::broadcast(0.0f);
-    for (int64_t d = 0; r < rows && d < dim; d += V::lanes) {
+    for (int64_t d = 0; r < rows && d < s.words * bytes_per_word; d += V::lanes) {  // the rest is 0
       const V biased = fma(from_centre(r, d), V::broadcast(inverse[r]), bias);
       auto* row = reinterpret_cast<std::int8_t*>(s.keys + (first + r) * s.key_stride);
       Bytes::store_lowest(biased, row + d);
