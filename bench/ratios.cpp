@@ -17,6 +17,7 @@
 
 #include "contestants.hpp"
 #include "program.hpp"
+#include "rehyat/arithmetic.hpp"
 
 namespace rehyat::bench {
 namespace {
@@ -121,6 +122,19 @@ void narrow_over_float32(benchmark::State& state, const Setting& s,
       state, s.options, [&] { return first.run(); }, [&] { return second.run(); });
 }
 
+/// The softmax branch in 8-bit integers over float32.
+template <class P>
+void int8_over_float32(benchmark::State& state, const Setting& s,
+                       Status (*call)(const P&, Workspace, ThreadPool&, const Kernels&)) {
+  ThreadPool pool(s.threads);
+  const P wide = parameters_for<P>(inputs_of(*s.shape), Layout::head_major);
+  P bytes = wide;
+  bytes.arithmetic = Arithmetic::int8;
+  OneShot<P, decltype(call)> first(bytes, call, pool, *s.kernels), second(wide, call, pool, *s.kernels);
+  compare(
+      state, s.options, [&] { return first.run(); }, [&] { return second.run(); });
+}
+
 /// The same clip: one step() a chunk over one call.
 void recurrent_over_one_shot(benchmark::State& state, const Setting& s) {
   ThreadPool pool(s.threads);
@@ -209,7 +223,10 @@ struct Row {
   const Shape* shape;
   bool needs_threads;  ///< more than one
   void (*run)(benchmark::State&, const Setting&);
+  bool (*goes_with)(const Kernels&) = [](const Kernels&) { return true; };
 };
+
+bool has_int8(const Kernels& kernels) { return has_arithmetic(kernels, Arithmetic::int8); }
 
 constexpr Row rows[] = {
     {"token_major_over_head_major/exact", chunk, false,
@@ -241,6 +258,16 @@ constexpr Row rows[] = {
      [](benchmark::State& state, const Setting& s) {
        narrow_over_float32<float16, HybridAttention>(state, s, &hybrid_attention<ThreadPool>);
      }},
+    {"int8_over_float32/exact", chunk, false,
+     [](benchmark::State& state, const Setting& s) {
+       int8_over_float32<SoftmaxAttention>(state, s, &softmax_attention<ThreadPool>);
+     },
+     has_int8},
+    {"int8_over_float32/hybrid", phone, false,
+     [](benchmark::State& state, const Setting& s) {
+       int8_over_float32<HybridAttention>(state, s, &hybrid_attention<ThreadPool>);
+     },
+     has_int8},
     {"recurrent_over_one_shot/clip", &long_clip, false, recurrent_over_one_shot},
     {"chunk_5000_over_chunk_10/step", thumbnail, false, late_over_early},
     {"compensated_over_plain/step", phone, false, compensated_over_plain},
@@ -251,7 +278,7 @@ void register_rows(const Options& options) {
   for (const Row& row : rows) {
     for (const Kernels* kernels : runnable_kernels()) {
       for (const int threads : options.threads) {
-        if (row.needs_threads && threads == 1) continue;
+        if ((row.needs_threads && threads == 1) || !row.goes_with(*kernels)) continue;
         const bool quick = kernels == runnable_kernels().front() && (row.needs_threads || threads == 1);
         const Setting s{options, row.shape, kernels, threads};
         add_row(std::string(quick ? "quick" : "full") + "/" + row.name + "/" + row.shape->name + "/" +

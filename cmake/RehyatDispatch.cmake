@@ -4,6 +4,7 @@
 #   rehyat_add_dispatch(app)                      # all instruction sets that fit the target processor
 #   rehyat_add_dispatch(app ISAS scalar avx2)     # these
 #   rehyat_add_dispatch(app TRAINING)             # and the kernels that rehyat/train/distillation.hpp needs
+#   rehyat_add_dispatch(app ARITHMETIC)           # and those of arithmetic modes besides float32, rehyat/arithmetic.hpp
 #
 # Adds to <target> one small translation unit per instruction set, and the PUBLIC definitions by which the headers know
 # them. Call it for one target of a program; what links to that target sees the same kernels.
@@ -38,6 +39,20 @@ function(rehyat_isa_flags result isa)
   set(${result} ${flags} PARENT_SCOPE)
 endfunction()
 
+# Whether an instruction set has int8 kernels, and the compiler's flags for them.
+function(rehyat_int8_flags has_int8 result isa)
+  rehyat_isa_flags(flags ${isa})
+  if(isa STREQUAL "avx512")
+    list(APPEND flags -mavx512vnni)
+  endif()
+  set(${result} ${flags} PARENT_SCOPE)
+  if(isa MATCHES "^(scalar|avx512)$")
+    set(${has_int8} TRUE PARENT_SCOPE)
+  else()
+    set(${has_int8} FALSE PARENT_SCOPE)
+  endif()
+endfunction()
+
 # Unoptimised, a tile of registers is a tile of memory: kernels get -O1 or more whatever the build type.
 function(rehyat_unit_optimisation result config)
   string(TOUPPER "${config}" upper)
@@ -53,8 +68,21 @@ function(rehyat_unit_optimisation result config)
   set(${result} ${added} PARENT_SCOPE)
 endfunction()
 
+# One unit of <target>, made of <kind>_unit.cpp.in.
+function(rehyat_add_isa_unit target kind isa options definitions)
+  set(unit "${CMAKE_CURRENT_BINARY_DIR}/rehyat_dispatch/${target}/${kind}_${isa}.cpp")
+  configure_file("${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${kind}_unit.cpp.in" "${unit}" @ONLY)
+  set_source_files_properties(
+    "${unit}" TARGET_DIRECTORY ${target}
+    PROPERTIES COMPILE_OPTIONS "${options};-ffp-contract=off;-fno-exceptions;-fno-rtti"
+               COMPILE_DEFINITIONS "$<$<STREQUAL:${isa},scalar>:REHYAT_KERNEL_ISA_SCALAR>;${definitions}"
+               SKIP_UNITY_BUILD_INCLUSION ON
+               SKIP_PRECOMPILE_HEADERS ON)
+  target_sources(${target} PRIVATE "${unit}")
+endfunction()
+
 function(rehyat_add_dispatch target)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TRAINING" "" "ISAS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TRAINING;ARITHMETIC" "" "ISAS")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "rehyat_add_dispatch: unknown argument ${arg_UNPARSED_ARGUMENTS}; write ISAS before the list")
   endif()
@@ -87,17 +115,16 @@ function(rehyat_add_dispatch target)
       message(FATAL_ERROR "rehyat_add_dispatch: no instruction set \"${isa}\" for ${CMAKE_SYSTEM_PROCESSOR}; "
                           "there are ${available}")
     endif()
-    set(unit "${CMAKE_CURRENT_BINARY_DIR}/rehyat_dispatch/${target}/${isa}.cpp")
-    configure_file("${CMAKE_CURRENT_FUNCTION_LIST_DIR}/isa_unit.cpp.in" "${unit}" @ONLY)
     rehyat_isa_flags(flags ${isa})
-    set_source_files_properties(
-      "${unit}" TARGET_DIRECTORY ${target}
-      PROPERTIES COMPILE_OPTIONS "${flags};-ffp-contract=off;-fno-exceptions;-fno-rtti;${optimisation}"
-                 COMPILE_DEFINITIONS "$<$<STREQUAL:${isa},scalar>:REHYAT_KERNEL_ISA_SCALAR>"
-                 SKIP_UNITY_BUILD_INCLUSION ON
-                 SKIP_PRECOMPILE_HEADERS ON)
-    target_sources(${target} PRIVATE "${unit}")
     string(TOUPPER ${isa} upper)
+    set(with_int8)
+    rehyat_int8_flags(has_int8 int8_flags ${isa})
+    if(arg_ARITHMETIC AND has_int8)
+      set(with_int8 REHYAT_UNIT_WITH_INT8=1)
+      rehyat_add_isa_unit(${target} int8 ${isa} "${int8_flags};${optimisation}" "")
+      target_compile_definitions(${target} PUBLIC REHYAT_DISPATCH_${upper}_INT8=1)
+    endif()
+    rehyat_add_isa_unit(${target} isa ${isa} "${flags};${optimisation}" "${with_int8}")
     target_compile_definitions(${target} PUBLIC REHYAT_DISPATCH_${upper}=1)
   endforeach()
 endfunction()

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "rehyat/arithmetic.hpp"
 #include "support/clip_stream.hpp"
 #include "support/executors.hpp"
 #include "support/guarded_clip.hpp"
@@ -164,6 +165,26 @@ TEST_P(ViewsTest, NothingOutsideIsReadOrWritten) {
                             .value_dim = dims[(i / 4 + 7 * i) % dims.size()],
                             .given_dim = dims[(i / 3) % dims.size()]};
     expect_same(TestClip::random(random, geometry), random);
+  }
+}
+
+/// The int8 kernels read and write other arrays, in other blocks.
+TEST_P(ViewsTest, Int8) {
+  if (!has_arithmetic(kernels(), Arithmetic::int8)) GTEST_SKIP() << "no int8 kernels";
+  Random random(7);
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    const std::int64_t tokens = token_counts[i];
+    TestClip clip(random,
+                  {.frames = 3,
+                   .tokens_per_frame = tokens,
+                   .chunk_frames = 1,
+                   .overlap_frames = 1,
+                   .dim = dims[i],
+                   .value_dim = dims[(5 * i + 2) % dims.size()]},
+                  Features::elu1);
+    clip.arithmetic = Arithmetic::int8;
+    SCOPED_TRACE(testing::Message() << tokens << " tokens, " << dims[i] << " wide");
+    expect_same(std::move(clip), random);
   }
 }
 

@@ -183,6 +183,8 @@ void run_with(ExecutorRef executor, const Inputs& in, const Kernels& kernels, At
 AttendRun run_attend(const AttendOptions& options) {
   check_combination(options);
   const Kernels& kernels = *require(find_kernels(options.isa.c_str()), "--isa: ");
+  require(detail::check_arithmetic(options.arithmetic.value_or(Arithmetic::float32), kernels),
+          "--arithmetic: ");
   const Inputs in = load_inputs(options);
   check_whole_chunks(options, in);
   const Geometry& g = in.geometry;

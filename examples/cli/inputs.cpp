@@ -1,6 +1,7 @@
 #include "inputs.hpp"
 
 #include <algorithm>
+#include <span>
 
 #include "bad_input.hpp"
 #include "rehyat/detail/check_views.hpp"
@@ -42,6 +43,19 @@ void check_same_tokens(const NamedArray& a, const NamedArray& other, const char*
 
 void check_dim(const NamedArray& a) {
   if (a.dim() > detail::max_dim) refuse(a, "at most " + std::to_string(detail::max_dim) + " elements a head");
+}
+
+/// Rounds the elements to a type, to nearest even.
+void store_as(ElementType type, NamedArray& a) {
+  if (type == ElementType::float32) return;
+  const auto round = [type](float x) {
+    return type == ElementType::bfloat16 ? float_to_bfloat16(x) : float_to_half(x);
+  };
+  const std::span<const float> values = a.array.data.span();
+  a.rounded.resize(values.size());
+  std::transform(values.begin(), values.end(), a.rounded.begin(), round);
+  a.storage = type;
+  a.array.data = {};
 }
 
 /// q, k and v against each other.
@@ -138,9 +152,7 @@ MappedArray map_array(const std::string& option, const std::string& path) {
 }
 
 GivenFeatures Inputs::given() const {
-  const auto view_of = [](const std::optional<NamedArray>& a) {
-    return a ? a->view() : TensorView<const float>{};
-  };
+  const auto view_of = [](const std::optional<NamedArray>& a) { return a ? a->view() : InputView{}; };
   return {.q = view_of(phi_q),
           .k = view_of(phi_k),
           .q_denominator = view_of(phi_q_den),
@@ -155,6 +167,10 @@ Inputs load_inputs(const AttendOptions& options) {
   check_clip(in.q, in.k, in.v, !any_length);
   in.geometry = geometry_of(options, in);
   load_feature_maps(options, in);
+  for (NamedArray* a : {&in.q, &in.k, &in.v}) store_as(options.storage, *a);
+  for (auto* a : {&in.phi_q, &in.phi_k, &in.phi_q_den, &in.phi_k_den}) {
+    if (*a) store_as(options.storage, **a);
+  }
   return in;
 }
 

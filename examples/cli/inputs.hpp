@@ -21,14 +21,18 @@ template <class Array>
 struct Named {
   std::string subject;
   Array array;
+  ElementType storage = ElementType::float32;
+  std::vector<std::uint16_t> rounded = {};  ///< the elements of 16 bits, in place of the array's
 
   bool has_frames() const { return array.rank == 4; }
   std::int64_t frames() const { return array.shape[0]; }  ///< only where has_frames()
   std::int64_t tokens() const { return has_frames() ? array.shape[0] * array.shape[1] : array.shape[0]; }
   std::int64_t heads() const { return array.shape[array.rank - 2]; }
   std::int64_t dim() const { return array.shape[array.rank - 1]; }
-  TensorView<const float> view() const requires std::same_as<Array, NpyArray> {
-    return TensorView<const float>::token_major(array.data.data(), 1, tokens(), heads(), dim());
+  InputView view() const requires std::same_as<Array, NpyArray> {
+    InputView view = TensorView<const float>::token_major(array.data.data(), 1, tokens(), heads(), dim());
+    if (storage != ElementType::float32) view.data = rounded.data(), view.type = storage;
+    return view;
   }
   InputView view() const requires std::same_as<Array, MappedNpy> {
     InputView view = TensorView<const float>::token_major(nullptr, 1, tokens(), heads(), dim());

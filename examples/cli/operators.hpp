@@ -32,6 +32,7 @@ auto with_operator(const AttendOptions& o, const Inputs& in, TensorView<float> o
     p.out = out;
     p.report = report;
     if constexpr (requires { p.scale; }) p.scale = o.scale;
+    if constexpr (requires { p.arithmetic; }) p.arithmetic = o.arithmetic.value_or(Arithmetic::float32);
     if constexpr (requires { p.stabilizer; }) p.stabilizer = o.stabilizer.value_or(Stabilizer::row_max);
     if constexpr (requires { p.phi_q; }) {
       p.phi_q = in.map_q;
@@ -73,11 +74,13 @@ inline RecurrentConfig recurrent_config(const AttendOptions& o, const Inputs& in
           .head_dim = g.head_dim,
           .value_dim = g.value_dim,
           .chunking = o.chunking(g.tokens_per_frame),
+          .tail_type = o.storage,
           .phi_q = in.map_q,
           .phi_k = in.map_k,
           .separate_denominator = in.phi_k_den.has_value(),
           .stabilizer = o.stabilizer.value_or(Stabilizer::row_max),
           .scale = o.scale,
+          .arithmetic = o.arithmetic.value_or(Arithmetic::float32),
           .denominator_epsilon = o.denominator_epsilon.value_or(0.0f),
           .denominator_floor = o.denominator_floor.value_or(0.0f)};
 }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "rehyat/element.hpp"
 #include "rehyat/feature_map.hpp"
 #include "rehyat/parameters.hpp"
 #include "rehyat/schedule.hpp"
@@ -20,6 +21,8 @@ inline constexpr const char* mode_names[] = {"oneshot", "recurrent"};
 
 inline constexpr const char* direction_names[] = {"causal", "bidirectional"};
 inline constexpr const char* stabilizer_names[] = {"row_max", "none"};
+inline constexpr const char* arithmetic_names[] = {"float32", "int8"};
+inline constexpr const char* storage_names[] = {"f32", "bf16", "f16"};  ///< of ElementType
 
 template <class Enum, std::size_t n>
 const char* name_of(Enum value, const char* const (&names)[n]) {
@@ -41,6 +44,8 @@ struct AttendOptions {
   std::optional<std::string> phi_q, phi_k, phi_q_den, phi_k_den;
   std::optional<float> denominator_epsilon, denominator_floor;
   std::optional<std::string> state_in, state_out;
+  std::optional<Arithmetic> arithmetic;
+  ElementType storage = ElementType::float32;
   int threads = 1;
   std::string isa = "auto";
   int repeat = 1;

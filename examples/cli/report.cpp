@@ -44,6 +44,8 @@ Json to_json(const AttendRun& run) {
   Json json = {{"schedule", name_of(o.schedule, schedule_names)},
                {"mode", mode_name(o)},
                {"isa", isa_name(run.isa)},
+               {"arithmetic", arithmetic_name(o.arithmetic.value_or(Arithmetic::float32))},
+               {"storage", name_of(o.storage, storage_names)},
                {"threads", o.threads},
                {"frames", g.frames},
                {"tokens_per_frame", g.tokens_per_frame},
@@ -82,6 +84,8 @@ void print_text(const AttendRun& run) {
   const AttendOptions& o = run.options;
   std::printf("schedule     %s, %s, %s, %d thread%s\n", name_of(o.schedule, schedule_names), mode_name(o),
               isa_name(run.isa), o.threads, o.threads == 1 ? "" : "s");
+  std::printf("arithmetic   %s, inputs of %s\n", arithmetic_name(o.arithmetic.value_or(Arithmetic::float32)),
+              name_of(o.storage, storage_names));
   print_geometry(run);
   std::printf("time         %.6g s (the operator alone, median of %d)\n", run.seconds, o.repeat);
   std::printf("rate         %.1f GFLOP/s\n", run.gflops);

@@ -23,9 +23,11 @@ namespace rehyat {
 //   query head h reads kv head h / (H / Hkv); D and Dv from 1 to 512. Any outer strides, in elements; inner
 //   stride 1.
 // - Elements: q, k, v, out and given features may each be float, bfloat16 or float16 (element.hpp, which also
-//   says how a host's own 2-byte types are made known). Arithmetic is float32: the result is, to the bit,
-//   what the same values as float32 give, rounded once to nearest even where out is narrower. Statistics are
-//   float.
+//   says how a host's own 2-byte types are made known). Arithmetic does not follow them: the result is, to
+//   the bit, what the same values as float32 give, rounded once to nearest even where out is narrower.
+//   Statistics are float.
+// - Arithmetic: float32, unless `arithmetic` names a mode for the softmax branch. Kernels that lack the mode
+//   refuse it (StatusCode::unsupported_isa, before anything is written); arithmetic.hpp has those with all.
 // - Aliasing: out and statistics must not overlap each other, nor any input; out may not overlap itself.
 // - scale defaults to 1 / sqrt(D).
 // - Errors: everything is checked before anything is computed; on an error nothing has been written.
@@ -58,6 +60,16 @@ namespace rehyat {
 //   NaN, infinity                    reach exactly what depends on them; NaN of any sign and payload,
 //                                    signalling or not, gives some NaN: which one is not promised
 //   float16 out                      beyond 65504 infinity; subnormals kept
+//
+// With Arithmetic::int8
+//   a score is off by about its row's largest |q_d| and its key's largest |k_d - centre_d| over 127 each, not
+//   by a share of itself: logits of 18, as real ones, cost 1e-2 in relative L2, logits of 60 about 1e-1.
+//   row_max and row_sum are of these scores. All logits equal: every weight exactly 1, as above.
+//   Determinism, executors, one shot and recurrence: as above. Between instruction sets: as far as a few bytes
+//   that round the other way, relative L2 2e-3 for logits up to 20.
+//   q (times scale), k less its range's centre, and v count as 0 where their row's, or for v their channel's
+//   and key block's, largest magnitude is below 2^-100. A difference k - centre that overflows (|k| beyond
+//   1.7e38) is a key that is infinite. NaN and infinity reach what they reach with float32.
 
 /// Exact softmax attention over all keys, without ever storing Nq x Nk scores: y_i = sum_j softmax(scale
 /// <q_i, k_j>) v_j. Nq and Nk may differ (cross-attention). `query_tokens` and `key_tokens`, if not empty,
@@ -69,6 +81,7 @@ struct SoftmaxAttention {
   std::optional<float> scale = std::nullopt;
   std::span<const std::int64_t> query_tokens = {};
   std::span<const std::int64_t> key_tokens = {};
+  Arithmetic arithmetic = Arithmetic::float32;
   QueryStatistics statistics = {};
   DenominatorReport* report = nullptr;
 };
@@ -86,8 +99,9 @@ struct HybridAttention {
   Stabilizer stabilizer = Stabilizer::row_max;
   std::optional<float> scale = std::nullopt;
   std::span<const std::int64_t> frames = {};
-  float denominator_epsilon = 0;  ///< added to every denominator; row_max only
-  float denominator_floor = 0;    ///< least magnitude of a denominator, sign kept; row_max only
+  Arithmetic arithmetic = Arithmetic::float32;  ///< of the softmax branch
+  float denominator_epsilon = 0;                ///< added to every denominator; row_max only
+  float denominator_floor = 0;                  ///< least magnitude of a denominator, sign kept; row_max only
   QueryStatistics statistics = {};
   DenominatorReport* report = nullptr;
 };
@@ -121,6 +135,7 @@ struct UniformAttention {
   Stabilizer stabilizer = Stabilizer::row_max;
   std::optional<float> scale = std::nullopt;
   std::span<const std::int64_t> tokens = {};
+  Arithmetic arithmetic = Arithmetic::float32;  ///< of the softmax branch
   float denominator_epsilon = 0;
   float denominator_floor = 0;
   QueryStatistics statistics = {};
@@ -135,6 +150,7 @@ inline Problem problem_of(const SoftmaxAttention& p) {
           .v = p.v,
           .out = p.out,
           .scale = p.scale,
+          .arithmetic = p.arithmetic,
           .query_counts = p.query_tokens,
           .key_counts = p.key_tokens,
           .statistics = p.statistics,
@@ -166,6 +182,7 @@ inline Problem problem_of(const HybridAttention& p) {
   problem.chunking = p.chunking;
   problem.stabilizer = p.stabilizer;
   problem.scale = p.scale;
+  problem.arithmetic = p.arithmetic;
   return problem;
 }
 
@@ -181,6 +198,7 @@ inline Problem problem_of(const UniformAttention& p) {
   problem.rate = p.rate;
   problem.stabilizer = p.stabilizer;
   problem.scale = p.scale;
+  problem.arithmetic = p.arithmetic;
   return problem;
 }
 }  // namespace detail

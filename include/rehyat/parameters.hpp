@@ -23,6 +23,29 @@ enum class Stabilizer : std::uint8_t {
   none,
 };
 
+/// What the scores and values of the softmax branch are multiplied in. Feature maps, sums over linear keys
+/// and their read are float32 in every mode, as are the exponentials; inputs and outputs have their own
+/// types.
+enum class Arithmetic : std::uint8_t {
+  float32,
+  /// 8-bit integers, summed in 32 bits, as SageAttention (arXiv 2410.02367) does on GPUs: queries with a
+  /// scale each, keys less a common vector with a scale each, weights in 255ths of the largest of their block
+  /// of 128 keys, values with a scale per channel and block. Kernels must have it: rehyat/arithmetic.hpp.
+  /// Faster and less exact: relative L2 about 1e-2 on real inputs, and see attention.hpp.
+  int8,
+};
+
+/// "float32" or "int8".
+constexpr const char* arithmetic_name(Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::float32:
+      return "float32";
+    case Arithmetic::int8:
+      return "int8";
+  }
+  return "unknown";
+}
+
 /// Features that the caller computed, where a FeatureMap is FeatureMap::given(F). Views of [batch, token,
 /// heads, F] with the tokens of q and k; `q` and `q_denominator` have the query heads, the others the kv
 /// heads. The denominator views may be left empty (both or none): then numerator and denominator share

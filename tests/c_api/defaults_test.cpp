@@ -28,6 +28,8 @@ static_assert(same(ElementType::float32, REHYAT_FLOAT32) && same(ElementType::bf
 static_assert(same(Direction::causal, REHYAT_CAUSAL) && same(Direction::bidirectional, REHYAT_BIDIRECTIONAL));
 static_assert(same(Stabilizer::row_max, REHYAT_STABILIZER_ROW_MAX) &&
               same(Stabilizer::none, REHYAT_STABILIZER_NONE));
+static_assert(same(Arithmetic::float32, REHYAT_ARITHMETIC_FLOAT32) &&
+              same(Arithmetic::int8, REHYAT_ARITHMETIC_INT8));
 static_assert(same(Activation::identity, REHYAT_IDENTITY) && same(Activation::relu, REHYAT_RELU) &&
               same(Activation::gelu, REHYAT_GELU) && same(Activation::silu, REHYAT_SILU) &&
               same(Activation::softplus, REHYAT_SOFTPLUS) && same(Activation::elu1, REHYAT_ELU1));
@@ -122,6 +124,9 @@ void expect_equal_parameters(const auto& c, const auto& cpp) {
   }
   if constexpr (requires { cpp.stabilizer; }) {
     EXPECT_TRUE(same(cpp.stabilizer, c.stabilizer));
+  }
+  if constexpr (requires { cpp.arithmetic; }) {
+    EXPECT_TRUE(same(cpp.arithmetic, c.arithmetic));
   }
   if constexpr (requires { cpp.scale; }) {
     EXPECT_EQ(c.scale == nullptr, !cpp.scale.has_value());

@@ -72,6 +72,9 @@ void check_operator(const C& good, Size size, Run run, Count count) {
   if constexpr (requires { good.direction; }) {
     spoiled("direction is 2, expected 0 to 1", [](C& c) { c.direction = 2; });
   }
+  if constexpr (requires { good.arithmetic; }) {
+    spoiled("arithmetic is 2, expected 0 to 1", [](C& c) { c.arithmetic = 2; });
+  }
   if constexpr (requires { good.stabilizer; }) {
     spoiled("stabilizer is 256, expected 0 to 1", [](C& c) { c.stabilizer = 256; });
   }

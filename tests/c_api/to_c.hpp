@@ -86,6 +86,7 @@ inline void to_c(const SoftmaxAttention& p, Arguments<rehyat_softmax_parameters>
   a.c = rehyat_softmax_defaults();
   set_tensors(a, p);
   a.c.scale = to_c(p.scale);
+  a.c.arithmetic = static_cast<rehyat_arithmetic>(p.arithmetic);
   a.c.query_tokens = to_c(p.query_tokens), a.c.key_tokens = to_c(p.key_tokens);
 }
 inline void to_c(const HybridAttention& p, Arguments<rehyat_hybrid_parameters>& a) {
@@ -96,6 +97,7 @@ inline void to_c(const HybridAttention& p, Arguments<rehyat_hybrid_parameters>& 
   a.c.direction = static_cast<rehyat_direction>(p.direction);
   a.c.stabilizer = static_cast<rehyat_stabilizer>(p.stabilizer);
   a.c.scale = to_c(p.scale);
+  a.c.arithmetic = static_cast<rehyat_arithmetic>(p.arithmetic);
   a.c.frames = to_c(p.frames);
 }
 inline void to_c(const LinearAttention& p, Arguments<rehyat_linear_parameters>& a) {
@@ -113,6 +115,7 @@ inline void to_c(const UniformAttention& p, Arguments<rehyat_uniform_parameters>
   a.c.rate = p.rate;
   a.c.stabilizer = static_cast<rehyat_stabilizer>(p.stabilizer);
   a.c.scale = to_c(p.scale);
+  a.c.arithmetic = static_cast<rehyat_arithmetic>(p.arithmetic);
   a.c.tokens = to_c(p.tokens);
 }
 inline void to_c(const RecurrentChunk& p, Arguments<rehyat_recurrent_chunk>& a) {
@@ -132,6 +135,7 @@ inline rehyat_recurrent_config to_c(const RecurrentConfig& p) {
   c.separate_denominator = p.separate_denominator ? 1 : 0;
   c.stabilizer = static_cast<rehyat_stabilizer>(p.stabilizer);
   c.scale = to_c(p.scale);
+  c.arithmetic = static_cast<rehyat_arithmetic>(p.arithmetic);
   return c;
 }
 

@@ -38,6 +38,12 @@ def flags(**options):
     return words
 
 
+def as_bfloat16(array):
+    """float32 with what bfloat16 keeps of it, to nearest even."""
+    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
 def save_safetensors(path, tensors, metadata):
     header, blob = {"__metadata__": metadata}, b""
     for name, array in tensors.items():

@@ -15,6 +15,7 @@ class Combinations(support.CliTest):
         "--stabilizer row_max": (True, False, False, True),
         "--stabilizer none": (True, False, False, True),
         "--scale 0.5": (True, True, False, True),
+        "--arithmetic float32": (True, True, False, True),
         "--denominator-epsilon 0.5": (True, False, True, True),
         "--denominator-floor 0.5": (True, False, True, True),
         "--feature-map elu1": (True, False, True, True),

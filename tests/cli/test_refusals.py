@@ -23,7 +23,8 @@ class Refusals(support.CliTest):
             (["--no-such-option", 3], "--no-such-option"), (["stray"], "stray"),
             (["--schedule", "quadratic"], ("--schedule", "quadratic", "uniform")),
             (["--mode", "fast"], "--mode"), (["--direction", "up"], "--direction"),
-            (["--stabilizer", "mean"], "--stabilizer"), (["--feature-map", "gelu"], "--feature-map"),
+            (["--stabilizer", "mean"], "--stabilizer"), (["--arithmetic", "int4"], ("--arithmetic", "int8")),
+            (["--storage", "f64"], ("--storage", "bf16")), (["--feature-map", "gelu"], "--feature-map"),
             (["--chunk-frames", 0], "--chunk-frames"), (["--chunk-frames", "two"], "--chunk-frames"),
             (["--chunk-frames", 2.5], "--chunk-frames"), (["--chunk-frames", 10**30], "--chunk-frames"),
             (["--overlap-frames", -1], "--overlap-frames"), (["--frames", 0], "--frames"),
@@ -49,6 +50,11 @@ class Refusals(support.CliTest):
     def test_instruction_sets_that_do_not_run_here(self):
         for isa in set(support.ISAS) - set(support.isas):
             self.assert_refused(*self.clip(), *self.phi, "--isa", isa, says=("--isa", isa))
+
+    def test_arithmetic_that_an_instruction_set_lacks(self):
+        for isa in {"avx2", "neon"} & set(support.isas):
+            self.assert_refused(*self.clip(), *self.phi, "--isa", isa, "--arithmetic", "int8",
+                                says=("--arithmetic", "int8", isa))
 
     def test_malformed_files(self):
         whole = self.file("k").read_bytes()

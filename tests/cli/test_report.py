@@ -9,7 +9,7 @@ from cli import support
 
 
 KEYS = set(
-    "schedule mode isa threads frames tokens_per_frame heads kv_heads head_dim value_dim feature_dim seconds gflops "
+    "schedule mode isa arithmetic storage threads frames tokens_per_frame heads kv_heads head_dim value_dim feature_dim seconds gflops "
     "state_bytes workspace_bytes min_denominator min_abs_denominator nan_denominators repeat".split())
 
 

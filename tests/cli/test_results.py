@@ -38,6 +38,26 @@ class Results(support.CliTest):
         best, report = self.attend(*self.phi, *support.flags(isa="auto"))
         self.assert_same_bits(best, results[report["isa"]])
 
+    def test_arithmetic(self):
+        exact, report = self.attend(*self.phi)
+        self.assertEqual((report["arithmetic"], report["storage"]), ("float32", "f32"))
+        self.assert_same_bits(exact, self.attend(*self.phi, "--arithmetic", "float32")[0])
+        for mode in ("oneshot", "recurrent"):  # the portable kernels have it on every processor
+            out, report = self.attend(*self.phi, *support.flags(arithmetic="int8", isa="scalar", mode=mode))
+            self.assertEqual((report["arithmetic"], report["isa"]), ("int8", "scalar"))
+            error = np.linalg.norm(out - exact) / np.linalg.norm(exact)
+            self.assertLess(error, 2e-2)
+            self.assertGreater(error, 1e-4)
+
+    def test_storage(self):
+        for storage, keep in (("f16", lambda x: x.astype(np.float16)), ("bf16", support.as_bfloat16)):
+            rounded = support.flags(**{name: self.save(f"{name}_{storage}", keep(self.arrays[name]).astype(np.float32))
+                                       for name in "qkv"})
+            for mode in ("oneshot", "recurrent"):
+                out, report = self.attend(*self.phi, *support.flags(storage=storage, mode=mode))
+                self.assertEqual(report["storage"], storage)
+                self.assert_same_bits(out, self.attend(*self.phi, *support.flags(mode=mode), clip=rounded)[0])
+
     def test_file_types_and_ranks(self):
         half = {name: self.arrays[name].astype(np.float16) for name in "qkv"}
         results = []

@@ -142,35 +142,51 @@ struct Branches {
   }
 };
 
-/// Joint normalisation of row `r` of `b`, written as query `i`, head `h`.
-inline void join(const Branches& b, Index r, const Model& model, Index i, Index h, Output& out) {
-  double row_max = -std::numeric_limits<double>::infinity();
-  double row_sum = 0, shift = 0;
-  Eigen::RowVectorXd numerator = b.linear_numerator.row(r);
-  double denominator = b.linear_denominator(r);
-  if (b.scores.cols() > 0) {
-    row_max = b.scores.row(r).maxCoeff<Eigen::PropagateNaN>();
-    const Eigen::RowVectorXd weights =
-        b.scores.row(r).unaryExpr([&](double s) { return std::exp(s - row_max); });
-    row_sum = weights.sum();
+/// The softmax branch of one query: of no keys if `numerator` is empty.
+struct SoftmaxRow {
+  double row_max = -std::numeric_limits<double>::infinity(), row_sum = 0;
+  Eigen::RowVectorXd numerator = {};
+};
+
+inline SoftmaxRow softmax_row(const Branches& b, Index r) {
+  SoftmaxRow row;
+  if (b.scores.cols() == 0) return row;
+  row.row_max = b.scores.row(r).maxCoeff<Eigen::PropagateNaN>();
+  const Eigen::RowVectorXd weights =
+      b.scores.row(r).unaryExpr([&](double s) { return std::exp(s - row.row_max); });
+  row.row_sum = weights.sum();
+  row.numerator = weights * b.values;
+  return row;
+}
+
+/// Joint normalisation of query `i`, head `h`.
+inline void join(const SoftmaxRow& softmax, Eigen::RowVectorXd numerator, double linear_denominator,
+                 const Model& model, Index i, Index h, Output& out) {
+  double shift = 0, denominator = linear_denominator;
+  if (softmax.numerator.size() > 0) {
     double largest = 0;
     raise_to_magnitude(largest, denominator);
     for (const double x : numerator) raise_to_magnitude(largest, x);
-    shift = shift_of(model.stabilizer, row_max, largest);
+    shift = shift_of(model.stabilizer, softmax.row_max, largest);
     if (model.stabilizer == Stabilizer::none) {
       numerator = numerator.unaryExpr([&](double x) { return times_exp_minus(x, shift); }).eval();
       denominator = times_exp_minus(denominator, shift);
     }
-    const double softmax_factor = std::exp(row_max - shift);
-    numerator += softmax_factor * (weights * b.values);
-    denominator += softmax_factor * row_sum;
+    const double softmax_factor = std::exp(softmax.row_max - shift);
+    numerator += softmax_factor * softmax.numerator;
+    denominator += softmax_factor * softmax.row_sum;
   }
   Eigen::Map<Eigen::RowVectorXd>(out.y.row(i, h), numerator.size()) = numerator / model.guarded(denominator);
-  out.row_max.at(i, h) = row_max;
-  out.row_sum.at(i, h) = row_sum;
-  out.linear_denominator.at(i, h) = b.linear_denominator(r);
+  out.row_max.at(i, h) = softmax.row_max;
+  out.row_sum.at(i, h) = softmax.row_sum;
+  out.linear_denominator.at(i, h) = linear_denominator;
   out.denominator.at(i, h) = denominator;
   out.shift.at(i, h) = shift;
+}
+
+/// Row `r` of `b`, written as query `i`, head `h`.
+inline void join(const Branches& b, Index r, const Model& model, Index i, Index h, Output& out) {
+  join(softmax_row(b, r), b.linear_numerator.row(r), b.linear_denominator(r), model, i, h, out);
 }
 
 /// The second form: sums, then read.

@@ -29,7 +29,11 @@ class GuardedKernels {
     kernel::AttendTask moved = task;
     GuardedBuffer scratch(real_->scratch_size(task.dims, task.end_block - task.first_block), flush_);
     moved.scratch = scratch.data();
-    std::optional<GuardedBuffer> sums;
+    std::optional<GuardedBuffer> mode_scratch, sums;
+    if (task.mode.add_softmax != nullptr) {
+      const std::int64_t size = task.mode.scratch_size(task.dims, task.end_block - task.first_block);
+      moved.mode_scratch = mode_scratch.emplace(size, flush_).data();
+    }
     if (task.sums != nullptr) {
       sums.emplace(kernel::sums_size(task.dims), flush_);
       std::copy_n(task.sums, sums->size(), sums->data());
@@ -38,6 +42,7 @@ class GuardedKernels {
     }
     real_->attend(moved);
     EXPECT_TRUE(nothing_written_around(scratch));
+    EXPECT_TRUE(!mode_scratch || nothing_written_around(*mode_scratch));
   }
 
   static void absorb(const kernel::AbsorbTask& task) {

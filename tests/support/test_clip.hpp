@@ -50,6 +50,7 @@ struct TestClip {
   std::vector<RandomFeatureMap> weights = {};
   Stabilizer stabilizer = Stabilizer::row_max;
   std::optional<float> scale = std::nullopt;
+  Arithmetic arithmetic = Arithmetic::float32;  ///< of all that have softmax keys
   float denominator_epsilon = 0, denominator_floor = 0;
   std::int64_t rate = 3;
 
@@ -105,7 +106,8 @@ struct TestClip {
             .v = v_view(),
             .scale = scale,
             .query_tokens = tokens,
-            .key_tokens = tokens};
+            .key_tokens = tokens,
+            .arithmetic = arithmetic};
   }
   HybridAttention hybrid(Direction direction) const {
     HybridAttention p = with_linear<HybridAttention>();
@@ -114,6 +116,7 @@ struct TestClip {
     p.stabilizer = stabilizer;
     p.scale = scale;
     p.frames = frames;
+    p.arithmetic = arithmetic;
     return p;
   }
   LinearAttention linear(Direction direction) const {
@@ -129,6 +132,7 @@ struct TestClip {
     p.stabilizer = stabilizer;
     p.scale = scale;
     p.tokens = tokens;
+    p.arithmetic = arithmetic;
     return p;
   }
 
@@ -158,6 +162,7 @@ struct TestClip {
             .separate_denominator = !given_q_denominator.empty(),
             .stabilizer = is_linear ? Stabilizer::row_max : stabilizer,
             .scale = is_linear ? std::nullopt : scale,
+            .arithmetic = is_linear ? Arithmetic::float32 : arithmetic,
             .denominator_epsilon = denominator_epsilon,
             .denominator_floor = denominator_floor};
   }

@@ -21,6 +21,7 @@ namespace rehyat::c_api {
 constexpr ElementType last_of(ElementType) { return ElementType::float16; }
 constexpr Direction last_of(Direction) { return Direction::bidirectional; }
 constexpr Stabilizer last_of(Stabilizer) { return Stabilizer::none; }
+constexpr Arithmetic last_of(Arithmetic) { return Arithmetic::int8; }
 constexpr Activation last_of(Activation) { return Activation::elu1; }
 constexpr FeatureMap::Kind last_of(FeatureMap::Kind) { return FeatureMap::Kind::given; }
 constexpr WeightLayout last_of(WeightLayout) { return WeightLayout::panels; }

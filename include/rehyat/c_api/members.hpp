@@ -82,6 +82,7 @@ template <class Copy>
 void members(Copy& copy, rehyat_softmax_parameters& c, SoftmaxAttention& cpp) {
   common_members(copy, c, cpp);
   copy.optional(c.scale, cpp.scale);
+  copy("arithmetic", c.arithmetic, cpp.arithmetic);
   copy.counts(c.query_tokens, cpp.query_tokens, cpp.q.batch);
   copy.counts(c.key_tokens, cpp.key_tokens, cpp.q.batch);
 }
@@ -95,6 +96,7 @@ void members(Copy& copy, rehyat_hybrid_parameters& c, HybridAttention& cpp) {
   copy("direction", c.direction, cpp.direction);
   copy("stabilizer", c.stabilizer, cpp.stabilizer);
   copy.optional(c.scale, cpp.scale);
+  copy("arithmetic", c.arithmetic, cpp.arithmetic);
   copy.counts(c.frames, cpp.frames, cpp.q.batch);
 }
 
@@ -116,6 +118,7 @@ void members(Copy& copy, rehyat_uniform_parameters& c, UniformAttention& cpp) {
   copy("rate", c.rate, cpp.rate);
   copy("stabilizer", c.stabilizer, cpp.stabilizer);
   copy.optional(c.scale, cpp.scale);
+  copy("arithmetic", c.arithmetic, cpp.arithmetic);
   copy.counts(c.tokens, cpp.tokens, cpp.q.batch);
 }
 
@@ -134,6 +137,7 @@ void members(Copy& copy, rehyat_recurrent_config& c, RecurrentConfig& cpp) {
   copy("separate_denominator", c.separate_denominator, cpp.separate_denominator);
   copy("stabilizer", c.stabilizer, cpp.stabilizer);
   copy.optional(c.scale, cpp.scale);
+  copy("arithmetic", c.arithmetic, cpp.arithmetic);
 }
 
 /// Its `frames` are as many as the state has batch entries: see recurrent.hpp.

@@ -25,7 +25,7 @@ typedef struct rehyat_status {
   char message[252];  ///< one line without a newline, ended by 0; empty with REHYAT_OK
 } rehyat_status;
 
-/// How the elements of a tensor are stored. Arithmetic is float32 for all of them.
+/// How the elements of a tensor are stored. Arithmetic does not depend on it.
 typedef int32_t rehyat_element_type;
 enum { REHYAT_FLOAT32 = 0, REHYAT_BFLOAT16 = 1, REHYAT_FLOAT16 = 2 };
 
@@ -72,6 +72,11 @@ enum { REHYAT_CAUSAL = 0, REHYAT_BIDIRECTIONAL = 1 };
 /// The shift inside the exponentials, which with linear keys is part of the model: rehyat/parameters.hpp.
 typedef int32_t rehyat_stabilizer;
 enum { REHYAT_STABILIZER_ROW_MAX = 0, REHYAT_STABILIZER_NONE = 1 };
+
+/// What the softmax branch multiplies in: rehyat/parameters.hpp. Other modes than float32, the default, need
+/// kernels that have them: rehyat_add_dispatch(<target> ARITHMETIC).
+typedef int32_t rehyat_arithmetic;
+enum { REHYAT_ARITHMETIC_FLOAT32 = 0, REHYAT_ARITHMETIC_INT8 = 1 };
 
 /// Element-wise functions inside a feature map.
 typedef int32_t rehyat_activation;
@@ -162,6 +167,7 @@ typedef struct rehyat_softmax_parameters {
   const float* scale;           ///< null, the default: 1 / sqrt(D)
   const int64_t* query_tokens;  ///< valid tokens of each batch entry, q.batch numbers; null, the default: all
   const int64_t* key_tokens;    ///< likewise, of keys
+  rehyat_arithmetic arithmetic;
   rehyat_query_statistics statistics;
   rehyat_denominator_report* report;  ///< null, the default: not wanted
 } rehyat_softmax_parameters;
@@ -181,6 +187,7 @@ typedef struct rehyat_hybrid_parameters {
   const int64_t* frames;      ///< valid frames of each batch entry, q.batch numbers; null: all
   float denominator_epsilon;  ///< added to every denominator; row_max only
   float denominator_floor;    ///< least magnitude of a denominator, sign kept; row_max only
+  rehyat_arithmetic arithmetic;
   rehyat_query_statistics statistics;
   rehyat_denominator_report* report;
 } rehyat_hybrid_parameters;
@@ -216,6 +223,7 @@ typedef struct rehyat_uniform_parameters {
   const int64_t* tokens;  ///< valid tokens of each batch entry, q.batch numbers; null: all
   float denominator_epsilon;
   float denominator_floor;
+  rehyat_arithmetic arithmetic;
   rehyat_query_statistics statistics;
   rehyat_denominator_report* report;
 } rehyat_uniform_parameters;
@@ -239,6 +247,7 @@ typedef struct rehyat_recurrent_config {
   const float* scale;  ///< null: 1 / sqrt(D); read by the call that gets the config, not kept
   float denominator_epsilon;
   float denominator_floor;
+  rehyat_arithmetic arithmetic;
 } rehyat_recurrent_config;
 
 /// One chunk of every batch entry: at most chunk_frames whole frames of tokens.

@@ -136,6 +136,17 @@ inline Status check_normalisation(Stabilizer stabilizer, std::optional<float> sc
   return {};
 }
 
+/// An arithmetic mode against the kernels that are to run it.
+inline Status check_arithmetic(Arithmetic arithmetic, const Kernels& kernels) {
+  if (arithmetic == Arithmetic::float32 || softmax_mode(kernels, arithmetic).add_softmax != nullptr)
+    return {};
+  return Status::error(
+      StatusCode::unsupported_isa,
+      "arithmetic is %s, expected one that the kernels in use (%s) have: none of its kind was "
+      "built in, or this CPU does not run it",
+      arithmetic_name(arithmetic), isa_name(kernels.isa));
+}
+
 inline Status check_statistics(const QueryStatistics& s, const InputView& q) {
   const Shape shape{q.batch, q.tokens, q.heads, 1};
   REHYAT_RETURN_IF_ERROR(check_optional_output("statistics.row_max", s.row_max, shape));

@@ -85,6 +85,7 @@ inline Arena thread_arena(const Problem& p, const Kernels& kernels, const HostTh
 
 inline Result<std::size_t> one_phase_workspace_size(const Problem& p, int nth, const Kernels& kernels) {
   REHYAT_RETURN_IF_ERROR(check(p));
+  REHYAT_RETURN_IF_ERROR(check_arithmetic(p.arithmetic, kernels));
   REHYAT_RETURN_IF_ERROR(check_threads(nth));
   Arena measure;
   thread_arena(p, kernels, {.ith = 0, .nth = nth}, measure);

@@ -267,6 +267,7 @@ inline void run_bidirectional_hybrid(const OneShot& o, ExecutorRef executor) {
 
 inline Result<std::size_t> workspace_size(const Problem& p, int slots, const Kernels& kernels) {
   REHYAT_RETURN_IF_ERROR(check(p));
+  REHYAT_RETURN_IF_ERROR(check_arithmetic(p.arithmetic, kernels));
   REHYAT_RETURN_IF_ERROR(check_slots(slots));
   Arena measure;
   plan(p, kernels, slots, measure);

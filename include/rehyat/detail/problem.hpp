@@ -27,6 +27,7 @@ struct Problem {
   GivenFeatures given = {};
   Stabilizer stabilizer = Stabilizer::row_max;
   std::optional<float> scale = {};
+  Arithmetic arithmetic = Arithmetic::float32;
   float denominator_epsilon = 0, denominator_floor = 0;
   /// Valid tokens (softmax, uniform) or frames of each batch entry; empty for all.
   std::span<const std::int64_t> query_counts = {}, key_counts = {};
@@ -99,6 +100,11 @@ struct KeySpans {
   }
 };
 
+/// The kernels' mode for an arithmetic that has been checked (check_arithmetic); none for float32.
+inline kernel::SoftmaxMode softmax_mode(const Kernels& kernels, Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::int8 ? kernels.int8 : kernel::SoftmaxMode{};
+}
+
 /// What all tasks of a call share.
 struct Call {
   const Kernels* kernels = nullptr;
@@ -110,10 +116,12 @@ struct Call {
   const FeatureMap* phi_k = nullptr;
   float score_scale = 0;
   Stabilizer stabilizer = Stabilizer::row_max;
+  kernel::SoftmaxMode mode = {};
   float denominator_epsilon = 0, denominator_floor = 0;
   QueryStatistics statistics = {};
   float* scratch = nullptr;  ///< slots * slot_size floats
   std::int64_t slot_size = 0;
+  std::int64_t mode_scratch = 0;         ///< where that of `mode` begins in a slot's
   DenominatorReport* reports = nullptr;  ///< one a slot, at report_stride
   bool one_thread = false;               ///< as in Problem
 };
@@ -133,6 +141,7 @@ inline Call call_of(const Problem& p, const Kernels& kernels) {
           .phi_k = &p.phi_k,
           .score_scale = score_scale(p.scale, p.q.dim),
           .stabilizer = p.stabilizer,
+          .mode = softmax_mode(kernels, p.arithmetic),
           .denominator_epsilon = p.denominator_epsilon,
           .denominator_floor = p.denominator_floor,
           .statistics = p.statistics,

@@ -81,6 +81,12 @@ inline Status check(const RecurrentConfig& c) {
     return refuse("chunking.overlap_frames", c.chunking.overlap_frames, "0 for linear attention");
   }
   REHYAT_RETURN_IF_ERROR(check_feature_maps(c.phi_q, c.phi_k, c.heads, c.kv_heads, c.head_dim));
+  if (c.schedule == RecurrentSchedule::linear && c.arithmetic != Arithmetic::float32) {
+    return Status::error(
+        StatusCode::invalid_argument,
+        "config.arithmetic is %s, expected float32 for linear attention: it has no softmax keys",
+        arithmetic_name(c.arithmetic));
+  }
   if (c.separate_denominator && c.phi_k.kind != FeatureMap::Kind::given) {
     return refuse("separate_denominator", 1, "0 unless the features are given");
   }
@@ -115,6 +121,7 @@ inline RecurrentPlan plan(const RecurrentConfig& c, const Kernels& kernels, int 
             .phi_k = &c.phi_k,
             .score_scale = score_scale(c.scale, c.head_dim),
             .stabilizer = c.stabilizer,
+            .mode = softmax_mode(kernels, c.arithmetic),
             .denominator_epsilon = c.denominator_epsilon,
             .denominator_floor = c.denominator_floor};
   const std::int64_t chunk_tokens = c.chunking.chunk_frames * c.chunking.tokens_per_frame;

@@ -220,6 +220,7 @@ inline Result<RecurrentState> RecurrentState::create(const RecurrentConfig& conf
 inline Result<std::size_t> RecurrentState::workspace_size(const RecurrentConfig& config, int slots,
                                                           const Kernels& kernels) {
   REHYAT_RETURN_IF_ERROR(detail::check(config));
+  REHYAT_RETURN_IF_ERROR(detail::check_arithmetic(config.arithmetic, kernels));
   REHYAT_RETURN_IF_ERROR(detail::check_slots(slots));
   detail::Arena measure;
   detail::plan(config, kernels, slots, measure);

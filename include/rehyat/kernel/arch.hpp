@@ -11,8 +11,13 @@
 #if defined(REHYAT_KERNEL_ISA_SCALAR)
 #define REHYAT_ISA scalar
 #elif defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && defined(__AVX512CD__)
-#define REHYAT_ISA avx512
 #define REHYAT_KERNEL_ISA_AVX512
+#ifdef __AVX512VNNI__  // the same instruction set to the operators, but functions that other units must not
+                       // share
+#define REHYAT_ISA avx512_vnni
+#else
+#define REHYAT_ISA avx512
+#endif
 #elif defined(__AVX2__) && defined(__FMA__)
 #define REHYAT_ISA avx2
 #define REHYAT_KERNEL_ISA_AVX2

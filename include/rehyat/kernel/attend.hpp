@@ -4,6 +4,7 @@
 
 #include "rehyat/kernel/features.hpp"
 #include "rehyat/kernel/join.hpp"
+#include "rehyat/kernel/key_blocks.hpp"
 #include "rehyat/kernel/online_softmax.hpp"
 #include "rehyat/kernel/query_block.hpp"
 
@@ -237,78 +238,9 @@ inline KeyBlock gather_keys(const AttendTask& task, const AttendScratch& s, cons
           .count = keys.count};
 }
 
-/// The key blocks of a task's softmax ranges, in order; one of no keys after the last.
-class KeyBlocks {
- public:
-  explicit KeyBlocks(const AttendTask& task) : task_(task) {}
-
-  KeyRange next() {
-    while (range_ < task_.num_softmax && first_ >= task_.softmax[range_].count) {
-      ++range_;
-      first_ = 0;
-    }
-    if (range_ == task_.num_softmax) return {};
-    KeyRange keys = task_.softmax[range_];
-    keys.k.data = element_at(keys.k.data, keys.k.type, first_ * keys.k.stride);
-    keys.v.data = element_at(keys.v.data, keys.v.type, first_ * keys.v.stride);
-    keys.count = keys.count - first_ < key_block ? keys.count - first_ : key_block;
-    first_ += key_block;
-    return keys;
-  }
-
- private:
-  const AttendTask& task_;
-  int range_ = 0;
-  int64_t first_ = 0;
-};
-
-/// Whether the softmax keys and values of a task are more than stays in a second-level cache (2 MB here) from
-/// one group to the next.
-inline bool keys_leave_cache(const AttendTask& task) {
-  int64_t bytes = 0;
-  for (int i = 0; i < task.num_softmax; ++i) {
-    const KeyRange& keys = task.softmax[i];
-    bytes += keys.count * (task.dims.head_dim * element_size(keys.k.type) +
-                           task.dims.value_dim * element_size(keys.v.type));
-  }
-  return bytes > 1 << 20;
-}
-
-/// Where the group's rows of `rows` lie far apart: those of its first head (of heads that share keys, few
-/// rows are left for the others).
-template <class Void>
-void add_group_rows(RowPrefetch& ahead, const AttendTask& task, const ElementRows<Void>& rows, int64_t dim) {
-  if (!are_far(rows.token_stride, rows.type)) return;
-  const int64_t per_head = (task.query_count + query_block - 1) / query_block;
-  const int64_t head = task.first_head + task.first_block / per_head;
-  const int64_t begin = task.first_block % per_head * query_block;
-  const int64_t end = begin + (task.end_block - task.first_block) * query_block;
-  const int64_t first = begin * rows.token_stride + head * rows.head_stride;
-  ahead.add(element_at(rows.data, rows.type, first), rows.type, rows.token_stride, dim,
-            (end < task.query_count ? end : task.query_count) - begin);
-}
-
-/// What all blocks of the group need after the key block `now`: the next one, or, after the last, the queries
-/// that phi reads and the rows of the output.
-inline RowPrefetch prefetch_after(const AttendTask& task, const KeyRange& now, const KeyRange& next) {
-  const Dims& d = task.dims;
-  RowPrefetch ahead;
-  if (next.count == 0) {
-    if (task.sums != nullptr) add_group_rows(ahead, task, task.q, d.head_dim);
-    add_group_rows(ahead, task, task.out, d.value_dim);
-  }
-  ahead.add(next.k.data, next.k.type, next.k.stride, d.head_dim, next.count);
-  ahead.add(next.v.data, next.v.type, next.v.stride, d.value_dim, next.count);
-  const int64_t strips = (now.count + d.value_dim) / TileShape::rows;
-  ahead.spread(strips * (task.end_block - task.first_block));
-  return ahead;
-}
-
-/// The attend primitive. Key blocks outside, query blocks of the group inside: a block of K and V is fetched
-/// once for all of them.
-inline void attend(const AttendTask& task) {
-  const AttendScratch s = AttendScratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch);
-  for (int64_t i = task.first_block; i < task.end_block; ++i) start_block(task, query_block_at(task, s, i));
+/// The softmax keys of a task in float32. Key blocks outside, query blocks of the group inside: a block of K
+/// and V is fetched once for all of them.
+inline void add_softmax(const AttendTask& task, const AttendScratch& s) {
   const bool prefetch = keys_leave_cache(task);
   KeyBlocks blocks(task);
   for (KeyRange keys = blocks.next(), next; keys.count > 0; keys = next) {
@@ -320,6 +252,17 @@ inline void attend(const AttendTask& task) {
       const QueryBlock b = query_block_at(task, s, i);
       for_vectors(vectors_of(b), [&]<int C>() { softmax_step<C>(task, b, near, s.weights, ahead); });
     }
+  }
+}
+
+/// The attend primitive.
+inline void attend(const AttendTask& task) {
+  const AttendScratch s = AttendScratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch);
+  for (int64_t i = task.first_block; i < task.end_block; ++i) start_block(task, query_block_at(task, s, i));
+  if (task.mode.add_softmax != nullptr) {
+    task.mode.add_softmax(task);
+  } else {
+    add_softmax(task, s);
   }
   for (int64_t i = task.first_block; i < task.end_block; ++i) {
     const QueryBlock b = query_block_at(task, s, i);

@@ -68,6 +68,17 @@ constexpr std::int64_t sums_size(const Dims& d) {
   return d.feature_dim * padded(d.value_dim) + padded(d.feature_dim);
 }
 
+struct AttendTask;
+
+/// The softmax branch of attend in another arithmetic than float32, for the same instruction set: its blocks
+/// and the scratch of attend are the same.
+struct SoftmaxMode {
+  /// Floats of scratch that it needs besides attend's, for tasks of up to `blocks` query blocks.
+  std::int64_t (*scratch_size)(const Dims& dims, std::int64_t blocks) = nullptr;
+  /// All softmax keys of a task whose query blocks have been started. Null: there is no such mode.
+  void (*add_softmax)(const AttendTask&) = nullptr;
+};
+
 /// Attention of some query blocks over softmax keys and sums, joined: SPEC of one task of the attend
 /// primitive. Block i of the task's heads is block i % blocks of head first_head + i / blocks, blocks =
 /// ceil(query_count / query_block).
@@ -90,6 +101,8 @@ struct AttendTask {
   float denominator_epsilon = 0, denominator_floor = 0;
   DenominatorReport* report = nullptr;  ///< the slot's own; never null
   float* scratch = nullptr;
+  SoftmaxMode mode = {};          ///< without functions: float32
+  float* mode_scratch = nullptr;  ///< that of `mode`
 };
 
 /// sums = sum over `count` keys of (phi_k(k) v^T, phi_k(k)): one task of the absorb primitive.
@@ -158,6 +171,7 @@ struct Kernels {
   void (*fold)(const kernel::FoldTask&);
   void (*scan)(const kernel::ScanTask&);
   void (*convert)(const kernel::ConvertTask&);
+  kernel::SoftmaxMode int8 = {};  ///< Arithmetic::int8, where it was asked for and the processor has it
 };
 
 }  // namespace rehyat

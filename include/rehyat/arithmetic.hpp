@@ -1,0 +1,48 @@
+#pragma once
+// Kernels with arithmetic modes besides float32. They are not compiled unless asked for:
+//   with run-time dispatch:  rehyat_add_dispatch(app ARITHMETIC); the default kernels then have them
+//   with headers alone:      pass arithmetic_kernels() of this header to the operator
+// A mode that the kernels in use do not have is refused by every operator, with its name.
+
+#include "rehyat/kernels.hpp"
+#include "rehyat/parameters.hpp"
+
+namespace rehyat {
+
+/// Whether the kernels have a mode.
+inline bool has_arithmetic(const Kernels& kernels, Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::float32 ||
+         (arithmetic == Arithmetic::int8 && kernels.int8.add_softmax != nullptr);
+}
+
+}  // namespace rehyat
+
+#ifdef REHYAT_DISPATCH
+namespace rehyat {
+
+/// The default kernels, with all modes that were built in and that the CPU has.
+inline const Kernels& arithmetic_kernels() { return default_kernels(); }
+
+}  // namespace rehyat
+
+#else
+#include "rehyat/kernel/instantiate_int8.hpp"
+
+REHYAT_BEGIN_ISA_NAMESPACE
+
+#ifdef REHYAT_KERNEL_INT8
+inline constexpr Kernels native_arithmetic_table = with_int8(native_int8);
+#else
+inline constexpr Kernels native_arithmetic_table = native_table;
+#endif
+
+/// The default kernels, with all modes that the including unit's flags allow.
+inline const Kernels& arithmetic_kernels() { return native_arithmetic_table; }
+
+REHYAT_END_ISA_NAMESPACE
+
+namespace rehyat {
+using kernel::arithmetic_kernels;
+}  // namespace rehyat
+
+#endif

@@ -1,0 +1,145 @@
+#pragma once
+// Vectors of bytes, four to a lane of float, and their sums of products in 32 bits.
+
+#include "rehyat/kernel/tile_shape.hpp"
+
+// Units without it have no int8 kernels: vpmaddubsw of AVX2 saturates.
+#if (defined(REHYAT_KERNEL_ISA_SCALAR) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) || \
+    (defined(REHYAT_KERNEL_ISA_AVX512) && defined(__AVX512VNNI__))
+#define REHYAT_KERNEL_INT8 1
+#endif
+
+#ifdef REHYAT_KERNEL_INT8
+
+REHYAT_BEGIN_ISA_NAMESPACE
+
+/// Four bytes, in the scratch memory of a task.
+typedef std::uint32_t __attribute__((__may_alias__)) Word;
+
+inline constexpr int64_t bytes_per_word = 4;
+
+/// x + byte_bias, rounded once, has in its lowest byte the integer nearest to x, for |x| <= 2^21: the lowest
+/// bit of a float from 2^23 to 2^24 counts 1, and 1.5 * 2^23 leaves room on both sides.
+inline constexpr float byte_bias = 12582912.0f;
+
+#ifdef REHYAT_KERNEL_ISA_AVX512
+
+/// __m512i is a vector of 64-bit integers to the compiler: GCC 12 copies every accumulator of that type twice
+/// a step to make it one of 32 bits, at half the speed.
+typedef int Int32Lanes __attribute__((__vector_size__(64)));
+
+/// An integer of 32 bits a lane.
+struct Integers {
+  Int32Lanes b;
+  static REHYAT_INLINE Integers zero() { return {Int32Lanes{}}; }
+  friend REHYAT_INLINE V to_float(Integers x) {
+    return {{V::Batch(_mm512_maskz_cvtepi32_ps(V::all, reinterpret_cast<__m512i>(x.b)))}};
+  }
+};
+
+struct Bytes {
+  __m512i b;
+
+  static REHYAT_INLINE Bytes load(const Word* p) { return {_mm512_loadu_si512(p)}; }
+  static REHYAT_INLINE Bytes broadcast(Word x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
+  REHYAT_INLINE void store(Word* p) const { _mm512_storeu_si512(p, b); }
+
+  /// The lowest bytes of four biased vectors, the first in the lowest place.
+  static REHYAT_INLINE Bytes lowest_of(V x0, V x1, V x2, V x3) {
+    const Bytes low = select(0xFFu, x0, shifted<8>(x1)), high = select(0xFFu, x2, shifted<8>(x3));
+    const __m512i mask = _mm512_set1_epi32(0xFFFF);
+    return {_mm512_ternarylogic_epi32(mask, low.b, _mm512_maskz_slli_epi32(V::all, high.b, 16), 0xCA)};
+  }
+  /// The lowest bytes of a biased vector, one a lane.
+  static REHYAT_INLINE void store_lowest(V x, std::int8_t* p) {
+    const __m128i bytes = _mm512_maskz_cvtepi32_epi8(V::all, _mm512_castps_si512(x.b));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+  }
+
+  /// sum + the four products of each lane: unsigned * signed. 32 bits do not overflow, see int8_scratch.hpp.
+  friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, Bytes signed_bytes) {
+    return {reinterpret_cast<Int32Lanes>(
+        _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum.b), unsigned_bytes.b, signed_bytes.b))};
+  }
+
+ private:
+  template <int bits>
+  static REHYAT_INLINE Bytes shifted(V x) {
+    return {_mm512_maskz_slli_epi32(V::all, _mm512_castps_si512(x.b), bits)};
+  }
+  /// Bits of x where the mask has them, else those of y.
+  static REHYAT_INLINE Bytes select(std::uint32_t mask, V x, Bytes y) {
+    return {_mm512_ternarylogic_epi32(_mm512_set1_epi32(static_cast<int>(mask)), _mm512_castps_si512(x.b),
+                                      y.b, 0xCA)};
+  }
+};
+
+#else
+
+struct Integers {
+  std::int32_t b;
+  static REHYAT_INLINE Integers zero() { return {0}; }
+  friend REHYAT_INLINE V to_float(Integers x) { return {static_cast<float>(x.b)}; }
+};
+
+struct Bytes {
+  std::uint32_t b;
+
+  static REHYAT_INLINE Bytes load(const Word* p) { return {*p}; }
+  static REHYAT_INLINE Bytes broadcast(Word x) { return {x}; }
+  REHYAT_INLINE void store(Word* p) const { *p = b; }
+  static REHYAT_INLINE Bytes lowest_of(V x0, V x1, V x2, V x3) {
+    return {lowest(x0) | lowest(x1) << 8 | lowest(x2) << 16 | lowest(x3) << 24};
+  }
+  static REHYAT_INLINE void store_lowest(V x, std::int8_t* p) {
+    const auto byte = static_cast<std::uint8_t>(lowest(x));
+    __builtin_memcpy(p, &byte, 1);
+  }
+  friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, Bytes signed_bytes) {
+    for (int i = 0; i < 4; ++i) {
+      const auto x = static_cast<std::uint8_t>(unsigned_bytes.b >> 8 * i);
+      const auto y = static_cast<std::int8_t>(signed_bytes.b >> 8 * i);
+      sum.b += std::int32_t{x} * std::int32_t{y};
+    }
+    return sum;
+  }
+
+ private:
+  static REHYAT_INLINE std::uint32_t lowest(V x) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, &x.b, sizeof bits);
+    return bits & 0xFFu;
+  }
+};
+
+#endif
+
+/// R x C vectors of sums of products, as RegisterTile has them of floats.
+template <int R, int C>
+struct IntegerTile {
+  Integers at[static_cast<std::size_t>(R)][static_cast<std::size_t>(C)];
+
+  REHYAT_INLINE void clear() {
+    REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = Integers::zero();
+    }
+  }
+
+  /// at[r][c] += sum over steps of unsigned b[step * b_stride + c * lanes] * signed a[r * row_stride + step *
+  /// step_stride], word by word.
+  REHYAT_INLINE void multiply_add(const Word* a, int64_t row_stride, int64_t step_stride, const Word* b,
+                                  int64_t b_stride, int64_t steps) {
+    for (int64_t s = 0; s < steps; ++s, a += step_stride, b += b_stride) {
+      Bytes x[static_cast<std::size_t>(C)];
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = Bytes::load(b + c * V::lanes);
+      REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+        const Bytes y = Bytes::broadcast(a[r * row_stride]);
+        REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = dot(at[r][c], x[c], y);
+      }
+    }
+  }
+};
+
+REHYAT_END_ISA_NAMESPACE
+
+#endif
