@@ -30,7 +30,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 FILES = [f"include/rehyat/{name}.hpp" for name in (
     "schedule", "element", "detail/problem", "detail/tasks", "detail/one_shot", "detail/recurrent",
-    "detail/recurrent_state", "kernel/attend", "kernel/absorb", "kernel/join", "kernel/online_softmax",
+    "detail/recurrent_state", "kernel/attend", "kernel/key_blocks", "kernel/absorb", "kernel/join", "kernel/online_softmax",
     "kernel/query_block", "kernel/features", "kernel/pack", "kernel/exp", "kernel/register_tile")]
 MEMORY = 8 << 30  # bytes of address space: a mutant may ask for any amount
 

@@ -86,7 +86,7 @@ NAMED = (
             "after.add(segment(2 * t));\n      after.hi.store(task.out + t * task.stride + i);\n")),
     kernel("later_keys_forgotten", "absorb", ("(before.hi + V::load(out)).store(out);", "before.hi.store(out);")),
     kernel("skip_rate_off_by_one", "pack", ("i + i / (skip_rate - 1) + 1", "i + i / skip_rate + 1")),
-    kernel("last_key_of_a_block_left_out", "attend",
+    kernel("last_key_of_a_block_left_out", "key_blocks",
            ("keys.count - first_ < key_block ? keys.count - first_ : key_block;",
             "keys.count - first_ < key_block ? keys.count - first_ : key_block - 1;")),
     # softmax and the joint normalisation
