@@ -172,10 +172,10 @@ TEST_P(ViewsTest, NothingOutsideIsReadOrWritten) {
 TEST_P(ViewsTest, Int8) {
   if (!has_arithmetic(kernels(), Arithmetic::int8)) GTEST_SKIP() << "no int8 kernels";
   Random random(7);
-  for (std::size_t i = 0; i < dims.size(); ++i) {
+  for (std::size_t i = 0; i < dims.size(); i += 2) {
     const std::int64_t tokens = token_counts[i];
     TestClip clip(random,
-                  {.frames = 3,
+                  {.frames = 2,
                    .tokens_per_frame = tokens,
                    .chunk_frames = 1,
                    .overlap_frames = 1,
