@@ -11,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 examples = pathlib.Path(sys.argv[1]) / "examples"
-phi = examples / "data" / "phi.safetensors"  # 3 heads: 64 -> 128 -> 128
+phi = examples / "data" / "phi.safetensors"  # 3 heads: 64 -> 128 -> 512
 with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "model.onnx"
     subprocess.run([sys.executable, "-B", examples / "onnxruntime_op" / "make_model.py", phi, path,
@@ -28,8 +28,8 @@ assert list(node.input) == ["query", "key", "value"] + names, node.input
 
 arrays = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
 for name in names:
-    inputs = 64 if ".0." in name else 128
-    expected = (384, inputs, 1) if name.endswith("weight") else (384,)
+    inputs, outputs = (64, 128) if ".0." in name else (128, 512)
+    expected = (3 * outputs, inputs, 1) if name.endswith("weight") else (3 * outputs,)
     assert arrays[name].shape == expected, (name, arrays[name].shape)
 stored = b"".join(arrays[f"{side}.{layer}.{kind}"].tobytes() for side in ("phi_q", "phi_k") for layer in (0, 1)
                   for kind in ("weight", "bias"))
