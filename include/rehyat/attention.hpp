@@ -63,13 +63,14 @@ namespace rehyat {
 //
 // With Arithmetic::int8
 //   a score is off by about its row's largest |q_d| and its key's largest |k_d - centre_d| over 127 each, not
-//   by a share of itself: logits of 18, as real ones, cost 1e-2 in relative L2, logits of 60 about 1e-1.
+//   by a share of itself: real arrays with logits of 18 cost 1e-2 in relative L2, scaled to logits of 60 up to
+//   2e-2, noise with such logits about 1e-1.
 //   row_max and row_sum are of these scores. All logits equal: every weight exactly 1, as above.
-//   Determinism, executors, one shot and recurrence: as above. Between instruction sets: as far as a few bytes
-//   that round the other way, relative L2 2e-3 for logits up to 20.
-//   q (times scale), k less its range's centre, and v count as 0 where their row's, or for v their channel's
-//   and key block's, largest magnitude is below 2^-100. A difference k - centre that overflows (|k| beyond
-//   1.7e38) is a key that is infinite. NaN and infinity reach what they reach with float32.
+//   Determinism, executors, one shot and recurrence: as above. Between instruction sets: as far as a few
+//   bytes that round the other way, relative L2 2e-3 for logits up to 20. q (times scale), k less its range's
+//   centre, and v count as 0 where their row's, or for v their channel's and key block's, largest magnitude
+//   is below 2^-100. A difference k - centre that overflows (|k| beyond 1.7e38) is a key that is infinite.
+//   NaN and infinity reach what they reach with float32.
 
 /// Exact softmax attention over all keys, without ever storing Nq x Nk scores: y_i = sum_j softmax(scale
 /// <q_i, k_j>) v_j. Nq and Nk may differ (cross-attention). `query_tokens` and `key_tokens`, if not empty,
