@@ -109,6 +109,10 @@ class OneShotCase {
     if (!size.ok()) return expect_refused(executor, size.status(), std::size_t{1} << 16);
     EXPECT_GE(slots, 1);
     if (spoiled_ && (other_weights_ || *size > most_memory || !memory_.holds(strided_))) return;
+    // The size can be asked for before tensors have memory; a call needs it.
+    if (const Status memory = detail::check_data(detail::problem_of(strided_)); !memory.ok()) {
+      return expect_refused(executor, memory, *size);
+    }
     if (bytes_.one_in(8) && *size > 0) {
       expect_refused(executor, Status::error(StatusCode::workspace_too_small, "%s", ""), *size - 1);
     }
