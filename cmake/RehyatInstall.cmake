@@ -16,7 +16,7 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/rehyatConfigVersion
                                  ARCH_INDEPENDENT)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/rehyatConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/rehyatConfigVersion.cmake
               cmake/RehyatCApi.cmake cmake/RehyatDispatch.cmake cmake/RehyatXsimd.cmake cmake/isa_unit.cpp.in
-              cmake/int8_unit.cpp.in
+              cmake/arithmetic_unit.cpp.in
         DESTINATION ${package_dir})
 
 file(RELATIVE_PATH include_from_pkgconfig /prefix/${pkgconfig_dir} /prefix/${CMAKE_INSTALL_INCLUDEDIR})

@@ -232,7 +232,7 @@ REHYAT_TEST_ALL_ISAS(ArithmeticTest);
 class RefusedArithmeticTest : public support::IsaTest {
  protected:
   RefusedArithmeticTest() : lacking_(kernels()), clip_(random_, Geometry{}, Features::elu1) {
-    lacking_.int8 = {};
+    lacking_.in = nullptr;
     clip_.arithmetic = Arithmetic::int8;
     message_ = std::string("arithmetic is int8, expected one that the kernels in use (") +
                isa_name(GetParam()) + ") have: none of its kind was built in, or this CPU does not run it";

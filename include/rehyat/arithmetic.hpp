@@ -5,14 +5,12 @@
 // A mode that the kernels in use do not have is refused by every operator, with its name.
 
 #include "rehyat/kernels.hpp"
-#include "rehyat/parameters.hpp"
 
 namespace rehyat {
 
 /// Whether the kernels have a mode.
 inline bool has_arithmetic(const Kernels& kernels, Arithmetic arithmetic) {
-  return arithmetic == Arithmetic::float32 ||
-         (arithmetic == Arithmetic::int8 && kernels.int8.add_softmax != nullptr);
+  return kernels_in(kernels, arithmetic) != nullptr;
 }
 
 }  // namespace rehyat
@@ -30,11 +28,13 @@ inline const Kernels& arithmetic_kernels() { return default_kernels(); }
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
+inline constexpr Kernels native_arithmetic_table = with_arithmetic([](Arithmetic arithmetic) {
+  const Kernels* kernels = nullptr;
 #ifdef REHYAT_KERNEL_INT8
-inline constexpr Kernels native_arithmetic_table = with_int8(native_int8);
-#else
-inline constexpr Kernels native_arithmetic_table = native_table;
+  if (arithmetic == Arithmetic::int8) kernels = &native_int8_table;
 #endif
+  return kernels;
+});
 
 /// The default kernels, with all modes that the including unit's flags allow.
 inline const Kernels& arithmetic_kernels() { return native_arithmetic_table; }

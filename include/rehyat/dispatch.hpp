@@ -20,8 +20,6 @@ const Kernels* kernels_scalar();
 const Kernels* kernels_avx2();
 const Kernels* kernels_avx512();
 const Kernels* kernels_neon();
-const Kernels* kernels_scalar_int8();
-const Kernels* kernels_avx512_int8();
 
 #if defined(__x86_64__) || defined(__i386__)
 /// Clang 14 does not know its name.
@@ -55,22 +53,12 @@ inline bool cpu_has(Isa isa) {
   }
 }
 
-#ifdef REHYAT_DISPATCH_AVX512_INT8
-/// Beyond what Isa::avx512 stands for.
-inline bool cpu_has_avx512_vnni() { return cpu_has(Isa::avx512) && __builtin_cpu_supports("avx512vnni"); }
-#endif
-
-/// The ISA's table if it was built into this program, else null. With the int8 kernels that were built in,
-/// where this CPU runs them.
+/// The ISA's table if it was built into this program, else null.
 inline const Kernels* built_in(Isa isa) {
   switch (isa) {
 #ifdef REHYAT_DISPATCH_SCALAR
     case Isa::scalar:
-#ifdef REHYAT_DISPATCH_SCALAR_INT8
-      return kernels_scalar_int8();
-#else
       return kernels_scalar();
-#endif
 #endif
 #ifdef REHYAT_DISPATCH_AVX2
     case Isa::avx2:
@@ -78,9 +66,6 @@ inline const Kernels* built_in(Isa isa) {
 #endif
 #ifdef REHYAT_DISPATCH_AVX512
     case Isa::avx512:
-#ifdef REHYAT_DISPATCH_AVX512_INT8
-      if (cpu_has_avx512_vnni()) return kernels_avx512_int8();
-#endif
       return kernels_avx512();
 #endif
 #ifdef REHYAT_DISPATCH_NEON

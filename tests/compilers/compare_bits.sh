@@ -110,7 +110,7 @@ build_units() {
 check_int8_unit() {
   local isa_flags
   read -ra isa_flags <<<"${flags[avx512]} -mavx512vnni"
-  sed "s/@isa@/avx512/" "$source_dir/../../cmake/int8_unit.cpp.in" >"$program.int8.cpp"
+  sed "s/@isa@/avx512/; s/@arithmetic@/int8/" "$source_dir/../../cmake/arithmetic_unit.cpp.in" >"$program.int8.cpp"
   compile "$program.int8.o" -O2 -ffp-contract=off "${isa_flags[@]}" -fno-exceptions "$program.int8.cpp"
   check_unit "$program.int8.o" avx512_vnni
   check_uninitialised "$program.int8.o"

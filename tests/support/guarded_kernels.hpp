@@ -16,24 +16,33 @@ namespace rehyat::support {
 /// size that it asks for, between inaccessible pages. One at a time, on one thread.
 class GuardedKernels {
  public:
-  GuardedKernels(const Kernels& kernels, Flush flush) : table_(kernels) {
-    real_ = &kernels;
+  GuardedKernels(const Kernels& kernels, Flush flush) : table_(guarded(kernels)) {
+    real_ = float32_ = &kernels;
     flush_ = flush;
-    table_.attend = attend;
-    table_.absorb = absorb;
+    table_.in = in;
   }
   const Kernels& table() const { return table_; }
 
  private:
+  static Kernels guarded(Kernels kernels) {
+    kernels.attend = attend;
+    kernels.absorb = absorb;
+    return kernels;
+  }
+
+  static const Kernels* in(Arithmetic arithmetic) {
+    const Kernels* kernels = kernels_in(*float32_, arithmetic);
+    if (kernels == nullptr) return nullptr;
+    real_ = kernels;
+    of_arithmetic_ = guarded(*kernels);
+    return &of_arithmetic_;
+  }
+
   static void attend(const kernel::AttendTask& task) {
     kernel::AttendTask moved = task;
     GuardedBuffer scratch(real_->scratch_size(task.dims, task.end_block - task.first_block), flush_);
     moved.scratch = scratch.data();
-    std::optional<GuardedBuffer> mode_scratch, sums;
-    if (task.mode.add_softmax != nullptr) {
-      const std::int64_t size = task.mode.scratch_size(task.dims, task.end_block - task.first_block);
-      moved.mode_scratch = mode_scratch.emplace(size, flush_).data();
-    }
+    std::optional<GuardedBuffer> sums;
     if (task.sums != nullptr) {
       sums.emplace(kernel::sums_size(task.dims), flush_);
       std::copy_n(task.sums, sums->size(), sums->data());
@@ -42,7 +51,6 @@ class GuardedKernels {
     }
     real_->attend(moved);
     EXPECT_TRUE(nothing_written_around(scratch));
-    EXPECT_TRUE(!mode_scratch || nothing_written_around(*mode_scratch));
   }
 
   static void absorb(const kernel::AbsorbTask& task) {
@@ -61,7 +69,9 @@ class GuardedKernels {
     return buffer.canaries_left_outside([](std::size_t) { return true; });
   }
 
-  static inline const Kernels* real_ = nullptr;
+  static inline const Kernels* float32_ = nullptr;
+  static inline const Kernels* real_ = nullptr;  ///< of the arithmetic that was asked for
+  static inline Kernels of_arithmetic_ = {};
   static inline Flush flush_ = Flush::end;
   Kernels table_;
 };

@@ -138,8 +138,7 @@ inline Status check_normalisation(Stabilizer stabilizer, std::optional<float> sc
 
 /// An arithmetic mode against the kernels that are to run it.
 inline Status check_arithmetic(Arithmetic arithmetic, const Kernels& kernels) {
-  if (arithmetic == Arithmetic::float32 || softmax_mode(kernels, arithmetic).add_softmax != nullptr)
-    return {};
+  if (kernels_in(kernels, arithmetic) != nullptr) return {};
   return Status::error(
       StatusCode::unsupported_isa,
       "arithmetic is %s, expected one that the kernels in use (%s) have: none of its kind was "

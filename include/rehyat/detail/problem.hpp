@@ -100,14 +100,9 @@ struct KeySpans {
   }
 };
 
-/// The kernels' mode for an arithmetic that has been checked (check_arithmetic); none for float32.
-inline kernel::SoftmaxMode softmax_mode(const Kernels& kernels, Arithmetic arithmetic) {
-  return arithmetic == Arithmetic::int8 ? kernels.int8 : kernel::SoftmaxMode{};
-}
-
 /// What all tasks of a call share.
 struct Call {
-  const Kernels* kernels = nullptr;
+  const Kernels* kernels = nullptr;  ///< of the call's arithmetic, which has been checked
   kernel::Dims dims = {};
   std::int64_t batch = 0, heads = 0, kv_heads = 0;
   InputView q = {}, features = {}, feature_denominators = {};  ///< of the queries
@@ -116,19 +111,17 @@ struct Call {
   const FeatureMap* phi_k = nullptr;
   float score_scale = 0;
   Stabilizer stabilizer = Stabilizer::row_max;
-  kernel::SoftmaxMode mode = {};
   float denominator_epsilon = 0, denominator_floor = 0;
   QueryStatistics statistics = {};
   float* scratch = nullptr;  ///< slots * slot_size floats
   std::int64_t slot_size = 0;
-  std::int64_t mode_scratch = 0;         ///< where that of `mode` begins in a slot's
   DenominatorReport* reports = nullptr;  ///< one a slot, at report_stride
   bool one_thread = false;               ///< as in Problem
 };
 
 inline Call call_of(const Problem& p, const Kernels& kernels) {
   const bool linear = p.has_linear();
-  return {.kernels = &kernels,
+  return {.kernels = kernels_in(kernels, p.arithmetic),
           .dims = dims_of(p.q.dim, p.v.dim, linear ? &p.phi_q : nullptr, &p.phi_k),
           .batch = p.q.batch,
           .heads = p.q.heads,
@@ -141,7 +134,6 @@ inline Call call_of(const Problem& p, const Kernels& kernels) {
           .phi_k = &p.phi_k,
           .score_scale = score_scale(p.scale, p.q.dim),
           .stabilizer = p.stabilizer,
-          .mode = softmax_mode(kernels, p.arithmetic),
           .denominator_epsilon = p.denominator_epsilon,
           .denominator_floor = p.denominator_floor,
           .statistics = p.statistics,

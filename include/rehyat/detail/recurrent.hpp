@@ -112,7 +112,7 @@ struct RecurrentPlan {
 
 inline RecurrentPlan plan(const RecurrentConfig& c, const Kernels& kernels, int slots, Arena& arena) {
   RecurrentPlan r;
-  r.call = {.kernels = &kernels,
+  r.call = {.kernels = kernels_in(kernels, c.arithmetic),
             .dims = dims_of(c.head_dim, c.value_dim, &c.phi_q, &c.phi_k),
             .batch = c.batch,
             .heads = c.heads,
@@ -121,7 +121,6 @@ inline RecurrentPlan plan(const RecurrentConfig& c, const Kernels& kernels, int 
             .phi_k = &c.phi_k,
             .score_scale = score_scale(c.scale, c.head_dim),
             .stabilizer = c.stabilizer,
-            .mode = softmax_mode(kernels, c.arithmetic),
             .denominator_epsilon = c.denominator_epsilon,
             .denominator_floor = c.denominator_floor};
   const std::int64_t chunk_tokens = c.chunking.chunk_frames * c.chunking.tokens_per_frame;

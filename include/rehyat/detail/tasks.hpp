@@ -129,9 +129,7 @@ void attend_task(const Call& call, const AttendGrid& grid, std::int64_t index, i
       .denominator_epsilon = call.denominator_epsilon,
       .denominator_floor = call.denominator_floor,
       .report = call.reports + slot,
-      .scratch = call.scratch + slot * call.slot_size,
-      .mode = call.mode,
-      .mode_scratch = call.scratch + slot * call.slot_size + call.mode_scratch};
+      .scratch = call.scratch + slot * call.slot_size};
   for (int i = 0; i < work.softmax.count; ++i) {
     const KeySpan& span = work.softmax.at[i];
     const KeyViews& views = *span.views;
@@ -256,10 +254,7 @@ void fold_phase(const Call& call, const AbsorbGrid& grid, ExecutorRef executor, 
 
 /// Scratch and reports of every slot, cut from the arena. Call once to measure and once to place.
 inline void place_slots(Call& call, Arena& arena, int slots, std::int64_t blocks_per_group) {
-  call.mode_scratch = round_up(call.kernels->scratch_size(call.dims, blocks_per_group), 16);
-  const bool has_mode = call.mode.add_softmax != nullptr;
-  call.slot_size =
-      call.mode_scratch + (has_mode ? round_up(call.mode.scratch_size(call.dims, blocks_per_group), 16) : 0);
+  call.slot_size = round_up(call.kernels->scratch_size(call.dims, blocks_per_group), 16);
   call.scratch = arena.floats(slots, call.slot_size);
   static_assert(sizeof(DenominatorReport) <= 16 * sizeof(float));
   float* reports = arena.floats(slots, 16);

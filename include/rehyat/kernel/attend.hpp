@@ -255,19 +255,18 @@ inline void add_softmax(const AttendTask& task, const AttendScratch& s) {
   }
 }
 
-/// The attend primitive.
-inline void attend(const AttendTask& task) {
+/// The attend primitive; softmax_branch(task, scratch) adds the softmax keys to all blocks.
+template <class SoftmaxBranch>
+void attend_with(SoftmaxBranch softmax_branch, const AttendTask& task) {
   const AttendScratch s = AttendScratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch);
   for (int64_t i = task.first_block; i < task.end_block; ++i) start_block(task, query_block_at(task, s, i));
-  if (task.mode.add_softmax != nullptr) {
-    task.mode.add_softmax(task);
-  } else {
-    add_softmax(task, s);
-  }
+  softmax_branch(task, s);
   for (int64_t i = task.first_block; i < task.end_block; ++i) {
     const QueryBlock b = query_block_at(task, s, i);
     for_vectors(vectors_of(b), [&]<int C>() { finish_block<C>(task, b, s); });
   }
 }
+
+inline void attend(const AttendTask& task) { attend_with(add_softmax, task); }
 
 REHYAT_END_ISA_NAMESPACE

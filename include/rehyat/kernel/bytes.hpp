@@ -18,6 +18,10 @@ typedef std::uint32_t __attribute__((__may_alias__)) Word;
 
 inline constexpr int64_t bytes_per_word = 4;
 
+/// What `dot` of this instruction set takes from every unsigned byte: its sums lack unsigned_shift times
+/// those of the signed bytes.
+inline constexpr float unsigned_shift = 0.0f;
+
 /// x + byte_bias, rounded once, has in its lowest byte the integer nearest to x, for |x| <= 2^21: the lowest
 /// bit of a float from 2^23 to 2^24 counts 1, and 1.5 * 2^23 leaves room on both sides.
 inline constexpr float byte_bias = 12582912.0f;

@@ -3,6 +3,7 @@
 
 #include "rehyat/kernel/absorb.hpp"
 #include "rehyat/kernel/attend.hpp"
+#include "rehyat/kernel/cpu_runs.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
@@ -21,34 +22,46 @@ inline constexpr Kernels native_table = {.isa = native_isa,
                                          .scan = scan,
                                          .convert = convert};
 
-constexpr Kernels with_int8(SoftmaxMode int8) {
+/// A table of float32 kernels that says which other arithmetic there is.
+constexpr Kernels with_arithmetic(const Kernels* (*in)(Arithmetic)) {
   Kernels kernels = native_table;
-  kernels.int8 = int8;
+  kernels.in = in;
   return kernels;
 }
 
 REHYAT_END_ISA_NAMESPACE
 
-/// Defines rehyat::dispatch::kernels_<isa>(), the one symbol that such a unit exports.
+/// Defines rehyat::dispatch::kernels_<isa>(), the one symbol that such a unit exports. The kernels of other
+/// arithmetic are in units of their own, whose flags say more; those that were built are named by
+/// REHYAT_UNIT_<ARITHMETIC>.
 #define REHYAT_DEFINE_KERNELS(isa_)                                                            \
   namespace rehyat::dispatch {                                                                 \
   const Kernels* kernels_##isa_();                                                             \
+  const Kernels* kernels_##isa_##_int8();                                                      \
   const Kernels* kernels_##isa_() {                                                            \
     static_assert(kernel::native_isa == Isa::isa_, "flags and ISA of this unit do not agree"); \
-    return &kernel::native_table;                                                              \
+    static constexpr Kernels table = kernel::with_arithmetic([](Arithmetic arithmetic) {       \
+      const Kernels* kernels = nullptr;                                                        \
+      if (!kernel::cpu_runs(arithmetic)) return kernels;                                       \
+      REHYAT_IF_INT8(if (arithmetic == Arithmetic::int8) kernels = kernels_##isa_##_int8();)   \
+      return kernels;                                                                          \
+    });                                                                                        \
+    return &table;                                                                             \
   }                                                                                            \
   }
 
-/// Defines rehyat::dispatch::kernels_<isa>_int8(): the same kernels with those of another unit, whose flags
-/// say more.
-#define REHYAT_DEFINE_KERNELS_WITH_INT8(isa_)                                                              \
-  namespace rehyat::dispatch {                                                                             \
-  std::int64_t int8_scratch_size_##isa_(const kernel::Dims& dims, std::int64_t blocks);                    \
-  void int8_softmax_##isa_(const kernel::AttendTask& task);                                                \
-  const Kernels* kernels_##isa_##_int8();                                                                  \
-  const Kernels* kernels_##isa_##_int8() {                                                                 \
-    static constexpr Kernels table =                                                                       \
-        kernel::with_int8({.scratch_size = int8_scratch_size_##isa_, .add_softmax = int8_softmax_##isa_}); \
-    return &table;                                                                                         \
-  }                                                                                                        \
+/// Defines rehyat::dispatch::kernels_<isa>_<arithmetic>(), that of a unit of another arithmetic.
+#define REHYAT_DEFINE_KERNELS_IN(arithmetic_, isa_)                                            \
+  namespace rehyat::dispatch {                                                                 \
+  const Kernels* kernels_##isa_##_##arithmetic_();                                             \
+  const Kernels* kernels_##isa_##_##arithmetic_() {                                            \
+    static_assert(kernel::native_isa == Isa::isa_, "flags and ISA of this unit do not agree"); \
+    return &kernel::native_##arithmetic_##_table;                                              \
+  }                                                                                            \
   }
+
+#ifdef REHYAT_UNIT_INT8
+#define REHYAT_IF_INT8(...) __VA_ARGS__
+#else
+#define REHYAT_IF_INT8(...)
+#endif

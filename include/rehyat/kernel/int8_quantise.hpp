@@ -200,7 +200,7 @@ inline V quantise_some_keys(const Int8Scratch& s, SourceRows keys, int64_t first
   }
   scale.store_first(s.key_scale + first, rows);
   const V sums = join_rows(square, [](V x, V y) { return x + y; });
-  (sums * V::broadcast(-128.0f) * scale).store_first(s.key_start + first, rows);
+  (sums * V::broadcast(unsigned_shift - 128.0f) * scale).store_first(s.key_start + first, rows);
   return poison;
 }
 

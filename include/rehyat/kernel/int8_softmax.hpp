@@ -118,16 +118,11 @@ inline void int8_step(const AttendTask& task, const QueryBlock& b, const Int8Que
   int8_values<C>(b.out, task.dims.value_dim, rescale, block_factor, s, keys, ahead);
 }
 
-inline int64_t int8_scratch_size(const Dims& dims, int64_t blocks) {
-  return Int8Scratch::lay_out(dims, blocks, nullptr).size;
-}
-
 /// The softmax keys of a task. A block of keys and values is quantised once for all query blocks of the
 /// group: 32 K elements for 768 queries' 50 M multiply-adds.
-inline void int8_softmax(const AttendTask& task) {
-  const int64_t blocks_here = task.end_block - task.first_block;
-  const AttendScratch a = AttendScratch::lay_out(task.dims, blocks_here, task.scratch);
-  const Int8Scratch s = Int8Scratch::lay_out(task.dims, blocks_here, task.mode_scratch);
+inline void add_int8_softmax(const AttendTask& task, const AttendScratch& a) {
+  const Int8Scratch s =
+      Int8Scratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch + a.size);
   const auto for_query_blocks = [&](auto use) {
     for (int64_t i = task.first_block; i < task.end_block; ++i) {
       const QueryBlock b = query_block_at(task, a, i);

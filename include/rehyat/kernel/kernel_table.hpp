@@ -68,17 +68,6 @@ constexpr std::int64_t sums_size(const Dims& d) {
   return d.feature_dim * padded(d.value_dim) + padded(d.feature_dim);
 }
 
-struct AttendTask;
-
-/// The softmax branch of attend in another arithmetic than float32, for the same instruction set: its blocks
-/// and the scratch of attend are the same.
-struct SoftmaxMode {
-  /// Floats of scratch that it needs besides attend's, for tasks of up to `blocks` query blocks.
-  std::int64_t (*scratch_size)(const Dims& dims, std::int64_t blocks) = nullptr;
-  /// All softmax keys of a task whose query blocks have been started. Null: there is no such mode.
-  void (*add_softmax)(const AttendTask&) = nullptr;
-};
-
 /// Attention of some query blocks over softmax keys and sums, joined: SPEC of one task of the attend
 /// primitive. Block i of the task's heads is block i % blocks of head first_head + i / blocks, blocks =
 /// ceil(query_count / query_block).
@@ -101,8 +90,6 @@ struct AttendTask {
   float denominator_epsilon = 0, denominator_floor = 0;
   DenominatorReport* report = nullptr;  ///< the slot's own; never null
   float* scratch = nullptr;
-  SoftmaxMode mode = {};          ///< without functions: float32
-  float* mode_scratch = nullptr;  ///< that of `mode`
 };
 
 /// sums = sum over `count` keys of (phi_k(k) v^T, phi_k(k)): one task of the absorb primitive.
@@ -159,8 +146,8 @@ struct ConvertTask {
 
 }  // namespace kernel
 
-/// The kernels of one instruction set. Obtain one from default_kernels() or, with run-time dispatch,
-/// from find_kernels(); pass it to an operator to choose what runs.
+/// The kernels of one instruction set and arithmetic. Obtain one from default_kernels() or, with run-time
+/// dispatch, from find_kernels(); pass it to an operator to choose what runs.
 struct Kernels {
   Isa isa;
   std::int64_t query_block;  ///< queries that a block holds
@@ -171,7 +158,15 @@ struct Kernels {
   void (*fold)(const kernel::FoldTask&);
   void (*scan)(const kernel::ScanTask&);
   void (*convert)(const kernel::ConvertTask&);
-  kernel::SoftmaxMode int8 = {};  ///< Arithmetic::int8, where it was asked for and the processor has it
+  /// The same instruction set in another arithmetic: null where that was not built in or the processor does
+  /// not run it. Of a table of float32, which is what callers hold; null in the others.
+  const Kernels* (*in)(Arithmetic) = nullptr;
 };
+
+/// The kernels that compute in `arithmetic`, null if there are none.
+inline const Kernels* kernels_in(const Kernels& kernels, Arithmetic arithmetic) {
+  if (arithmetic == Arithmetic::float32) return &kernels;
+  return kernels.in == nullptr ? nullptr : kernels.in(arithmetic);
+}
 
 }  // namespace rehyat

@@ -1,0 +1,22 @@
+#pragma once
+// Whether this processor runs what the kernels of an arithmetic need beyond their instruction set.
+
+#include "rehyat/kernel/arch.hpp"
+
+#ifdef REHYAT_KERNEL_ISA_AVX512
+#include <cpuid.h>
+#endif
+
+REHYAT_BEGIN_ISA_NAMESPACE
+
+/// Asked on a processor that has the instruction set of this unit.
+inline bool cpu_runs(Arithmetic arithmetic) {
+#ifdef REHYAT_KERNEL_ISA_AVX512
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  __get_cpuid_count(7, 0, &a, &b, &c, &d);
+  if (arithmetic == Arithmetic::int8) return (c & 1u << 11) != 0;  // AVX512_VNNI
+#endif
+  return arithmetic == Arithmetic::float32 || (native_isa == Isa::scalar && arithmetic == Arithmetic::int8);
+}
+
+REHYAT_END_ISA_NAMESPACE
