@@ -29,12 +29,13 @@ struct AbsorbScratch {
 };
 
 /// features[f][i] = phi_k of keys first .. first + count - 1, stride absorb_block.
-inline void absorb_features(float* features, const AbsorbTask& task, SourceRows source, int64_t first,
-                            int64_t count, float* buffers, RowPrefetch& ahead) {
+template <class Layers>
+inline void absorb_features(float* features, const AbsorbTask& task, Layers& layers, SourceRows source,
+                            int64_t first, int64_t count, float* buffers, RowPrefetch& ahead) {
   for (int64_t i = 0; i < count; i += query_block) {
     const int64_t n = count - i < query_block ? count - i : query_block;
     for_vectors((n + V::lanes - 1) / V::lanes, [&]<int C>() {
-      feature_block<C>(features + i, absorb_block, *task.phi_k, task.head, source, first + i, n,
+      feature_block<C>(features + i, absorb_block, *task.phi_k, layers, task.head, source, first + i, n,
                        task.dims.feature_dim, task.dims.widest_layer, buffers, ahead);
     });
   }
@@ -100,20 +101,50 @@ inline RowPrefetch prefetch_tokens(const AbsorbTask& task, int64_t first, int64_
   return ahead;
 }
 
-/// The absorb primitive.
-inline void absorb(const AbsorbTask& task) {
+/// The update of the sums in float32.
+class Float32Update {
+ public:
+  Float32Update(const AbsorbTask& task, const AbsorbScratch& s)
+      : task_(task),
+        s_(s),
+        in_place_(task.v.type == ElementType::float32 && task.skip_rate == 0 &&
+                  task.dims.value_dim % V::lanes == 0 && !are_far(task.v.stride, task.v.type)) {}
+
+  Float32Layers& layers() { return layers_; }
+
+  /// A += phi^T V of `count` tokens, whose features are in scratch.
+  void add(SourceRows values, int64_t first, int64_t count) const {
+    const Dims& d = task_.dims;
+    const int64_t row = padded(d.value_dim);
+    if (in_place_) {
+      add_outer_products(task_.sums, row, s_.features, d.feature_dim, values.row<Float32>(first),
+                         task_.v.stride, d.value_dim, count);
+    } else {
+      copy_padded(s_.values, row, values, first, count);
+      add_outer_products(task_.sums, row, s_.features, d.feature_dim, s_.values, row, row, count);
+    }
+  }
+
+ private:
+  const AbsorbTask& task_;
+  const AbsorbScratch& s_;
+  bool in_place_;
+  Float32Layers layers_;
+};
+
+/// The absorb primitive; an Update(task, scratch) makes features and sums.
+template <class Update>
+void absorb_with(const AbsorbTask& task) {
   const Dims& d = task.dims;
   const AbsorbScratch s = AbsorbScratch::lay_out(d, task.scratch);
+  Update update(task, s);
   const bool given = task.phi_k->kind == FeatureMap::Kind::given;
   const int64_t source_dim = given ? d.feature_dim : d.head_dim;
   const bool separate = task.k_denominator.data != nullptr;
   const SourceRows keys{task.k, source_dim, task.skip_rate};
   const SourceRows denominator_keys{task.k_denominator, source_dim, task.skip_rate};
   const SourceRows values{task.v, d.value_dim, task.skip_rate};
-  const bool in_place = task.v.type == ElementType::float32 && task.skip_rate == 0 &&
-                        d.value_dim % V::lanes == 0 && !are_far(task.v.stride, task.v.type);
-  const int64_t row = padded(d.value_dim);
-  float* z = task.sums + d.feature_dim * row;
+  float* z = task.sums + d.feature_dim * padded(d.value_dim);
   __builtin_memset(task.sums, 0, static_cast<std::size_t>(sums_size(d)) * sizeof(float));
   for (int64_t i = 0; i < task.count; i += absorb_block) {
     const int64_t first = task.first + i;
@@ -121,20 +152,16 @@ inline void absorb(const AbsorbTask& task) {
     const int64_t left = task.count - i - count;
     RowPrefetch ahead = prefetch_tokens(task, first + count, left < absorb_block ? left : absorb_block);
     if (separate) {
-      absorb_features(s.features, task, denominator_keys, first, count, s.buffers, ahead);
+      absorb_features(s.features, task, update.layers(), denominator_keys, first, count, s.buffers, ahead);
       add_feature_sums(z, s.features, d.feature_dim, count);
     }
-    absorb_features(s.features, task, keys, first, count, s.buffers, ahead);
+    absorb_features(s.features, task, update.layers(), keys, first, count, s.buffers, ahead);
     if (!separate) add_feature_sums(z, s.features, d.feature_dim, count);
-    if (in_place) {
-      add_outer_products(task.sums, row, s.features, d.feature_dim, values.row<Float32>(first), task.v.stride,
-                         d.value_dim, count);
-    } else {
-      copy_padded(s.values, row, values, first, count);
-      add_outer_products(task.sums, row, s.features, d.feature_dim, s.values, row, row, count);
-    }
+    update.add(values, first, count);
   }
 }
+
+inline void absorb(const AbsorbTask& task) { absorb_with<Float32Update>(task); }
 
 /// An unevaluated sum of two floats: what the state keeps of an element, so that a long video loses nothing.
 struct Pair {

@@ -121,9 +121,33 @@ inline void linear_denominator(float* denominator, const float* z, const float* 
   }
 }
 
+/// The linear branch of attend in float32.
+class Float32Read {
+ public:
+  Float32Read(const AttendTask& task, const AttendScratch&) : task_(task) {}
+
+  Float32Layers& layers() { return layers_; }
+
+  /// out[dim][query] += A^T phi, C vectors of queries a row.
+  template <int C>
+  void add(float* out, const float* features) const {
+    constexpr int64_t width = C * V::lanes;
+    const Dims& d = task_.dims;
+    const ColumnsInMemory sums{task_.sums, padded(d.value_dim)};
+    RowPrefetch ahead;
+    float ones[query_block];
+    for (int64_t i = 0; i < width; ++i) ones[i] = 1.0f;
+    accumulate<C>(out, d.value_dim, ones, sums, features, width, d.feature_dim, ahead);
+  }
+
+ private:
+  const AttendTask& task_;
+  Float32Layers layers_;
+};
+
 /// phi_q(q) . z into `denominator`; phi_q(q) of the numerator is left in scratch.
-template <int C>
-inline void read_features(const AttendTask& task, const QueryBlock& b, const AttendScratch& s,
+template <int C, class Read>
+inline void read_features(const AttendTask& task, const QueryBlock& b, const AttendScratch& s, Read& read,
                           float* denominator) {
   constexpr int64_t width = C * V::lanes;
   const Dims& d = task.dims;
@@ -132,8 +156,8 @@ inline void read_features(const AttendTask& task, const QueryBlock& b, const Att
   const bool separate = given && task.given_denominator.data != nullptr;
   RowPrefetch ahead;
   const auto features = [&](ElementRows<const void> rows, int64_t dim) {
-    feature_block<C>(s.features, width, *task.phi_q, b.head, rows_of(rows, b.head, dim), b.first, b.count,
-                     d.feature_dim, d.widest_layer, s.buffers, ahead);
+    feature_block<C>(s.features, width, *task.phi_q, read.layers(), b.head, rows_of(rows, b.head, dim),
+                     b.first, b.count, d.feature_dim, d.widest_layer, s.buffers, ahead);
   };
   if (separate) {
     features(task.given_denominator, d.feature_dim);
@@ -144,17 +168,13 @@ inline void read_features(const AttendTask& task, const QueryBlock& b, const Att
 }
 
 /// Adds the linear branch to numerators and denominators of the block. `denominator` holds the softmax sums.
-template <int C>
-inline void join_linear(const AttendTask& task, const QueryBlock& b, const AttendScratch& s,
+template <int C, class Read>
+inline void join_linear(const AttendTask& task, const QueryBlock& b, const AttendScratch& s, Read& read,
                         const float* linear, float* denominator) {
   constexpr int64_t width = C * V::lanes;
   const Dims& d = task.dims;
-  const ColumnsInMemory sums{task.sums, padded(d.value_dim)};
-  RowPrefetch ahead;
-  float ones[query_block];
-  for (int64_t i = 0; i < width; ++i) ones[i] = 1.0f;
   if (task.stabilizer == Stabilizer::row_max || task.num_softmax == 0) {
-    accumulate<C>(b.out, d.value_dim, ones, sums, s.features, width, d.feature_dim, ahead);
+    read.template add<C>(b.out, s.features);
     for (int c = 0; c < C; ++c) {
       (V::load(denominator + c * V::lanes) + V::load(linear + c * V::lanes))
           .store(denominator + c * V::lanes);
@@ -162,7 +182,7 @@ inline void join_linear(const AttendTask& task, const QueryBlock& b, const Atten
     return;
   }
   __builtin_memset(s.linear, 0, static_cast<std::size_t>(d.value_dim * width) * sizeof(float));
-  accumulate<C>(s.linear, d.value_dim, ones, sums, s.features, width, d.feature_dim, ahead);
+  read.template add<C>(s.linear, s.features);
   float largest[query_block];
   largest_finite<C>(largest, s.linear, d.value_dim, linear);
   BranchScales scales;
@@ -187,8 +207,8 @@ inline void write_statistic(Rows<float> rows, const QueryBlock& b, const float* 
 }
 
 /// Joins, normalises and writes a block whose softmax keys have all been seen.
-template <int C>
-inline void finish_block(const AttendTask& task, const QueryBlock& b, const AttendScratch& s) {
+template <int C, class Read>
+inline void finish_block(const AttendTask& task, const QueryBlock& b, const AttendScratch& s, Read& read) {
   constexpr int64_t width = C * V::lanes;
   float denominator[query_block], linear[query_block] = {};
   for (int c = 0; c < C; ++c) {
@@ -201,8 +221,8 @@ inline void finish_block(const AttendTask& task, const QueryBlock& b, const Atte
   write_statistic(task.row_max, b, b.softmax.running_max, ln2);
   write_statistic(task.row_sum, b, denominator, 1.0f);
   if (task.sums != nullptr) {
-    read_features<C>(task, b, s, linear);
-    join_linear<C>(task, b, s, linear, denominator);
+    read_features<C>(task, b, s, read, linear);
+    join_linear<C>(task, b, s, read, linear, denominator);
   }
   write_statistic(task.linear_denominator, b, linear, 1.0f);
   report_denominators(*task.report, denominator, b.count);
@@ -255,18 +275,20 @@ inline void add_softmax(const AttendTask& task, const AttendScratch& s) {
   }
 }
 
-/// The attend primitive; softmax_branch(task, scratch) adds the softmax keys to all blocks.
-template <class SoftmaxBranch>
+/// The attend primitive; softmax_branch(task, scratch) adds the softmax keys to all blocks, a Read(task,
+/// scratch) the sums.
+template <class Read, class SoftmaxBranch>
 void attend_with(SoftmaxBranch softmax_branch, const AttendTask& task) {
   const AttendScratch s = AttendScratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch);
   for (int64_t i = task.first_block; i < task.end_block; ++i) start_block(task, query_block_at(task, s, i));
   softmax_branch(task, s);
+  Read read(task, s);
   for (int64_t i = task.first_block; i < task.end_block; ++i) {
     const QueryBlock b = query_block_at(task, s, i);
-    for_vectors(vectors_of(b), [&]<int C>() { finish_block<C>(task, b, s); });
+    for_vectors(vectors_of(b), [&]<int C>() { finish_block<C>(task, b, s, read); });
   }
 }
 
-inline void attend(const AttendTask& task) { attend_with(add_softmax, task); }
+inline void attend(const AttendTask& task) { attend_with<Float32Read>(add_softmax, task); }
 
 REHYAT_END_ISA_NAMESPACE

@@ -72,24 +72,14 @@ inline void dense_layer(float* out, int64_t out_stride, const float* in, int64_t
   });
 }
 
-/// out[f * stride + i] = phi(source row first + i)[f] for i < count; lanes up to C vectors hold features of
-/// zero. `buffers` holds two times widest_layer blocks of C vectors. A row with NaN or infinity gives NaN in
-/// all its features: an activation such as relu(-inf) = 0 would hide it.
-template <int C>
-inline void feature_block(float* out, int64_t stride, const FeatureMap& map, int64_t head, SourceRows source,
-                          int64_t first, int64_t count, int64_t feature_dim, int64_t widest_layer,
-                          float* buffers, RowPrefetch& ahead) {
-  constexpr int64_t width = C * V::lanes;
-  if (map.kind != FeatureMap::Kind::polynomial) {
-    pack_transposed(out, stride, width, source, first, count, 1.0f);
-    if (map.kind == FeatureMap::Kind::elementwise) {
-      for (int64_t f = 0; f < feature_dim; ++f) activate<V>(map.output_activation, out + f * stride, width);
-    }
-  } else {
-    float* in = buffers;
-    float* next = buffers + widest_layer * width;
-    pack_transposed(in, width, width, source, first, count, 1.0f);
-    int64_t in_dim = source.dim;
+/// The layers of a polynomial map in float32.
+struct Float32Layers {
+  /// out[f][token] = phi(in[d][token]), C vectors of tokens; `in` and `next` hold a block of the widest layer
+  /// each, and are overwritten.
+  template <int C>
+  void run(float* out, int64_t stride, const FeatureMap& map, int64_t head, int64_t in_dim, float* in,
+           float* next, RowPrefetch& ahead) const {
+    constexpr int64_t width = C * V::lanes;
     for (int layer = 0; layer < map.num_layers; ++layer) {
       const bool last = layer + 1 == map.num_layers;
       const LayerWeights w = layer_weights(map, layer, in_dim, head);
@@ -100,6 +90,26 @@ inline void feature_block(float* out, int64_t stride, const FeatureMap& map, int
       next = done;
       in_dim = w.out_dim;
     }
+  }
+};
+
+/// out[f * stride + i] = phi(source row first + i)[f] for i < count; lanes up to C vectors hold features of
+/// zero. `buffers` holds two times widest_layer blocks of C vectors. A row with NaN or infinity gives NaN in
+/// all its features: an activation such as relu(-inf) = 0 would hide it.
+template <int C, class Layers>
+inline void feature_block(float* out, int64_t stride, const FeatureMap& map, Layers& layers, int64_t head,
+                          SourceRows source, int64_t first, int64_t count, int64_t feature_dim,
+                          int64_t widest_layer, float* buffers, RowPrefetch& ahead) {
+  constexpr int64_t width = C * V::lanes;
+  if (map.kind != FeatureMap::Kind::polynomial) {
+    pack_transposed(out, stride, width, source, first, count, 1.0f);
+    if (map.kind == FeatureMap::Kind::elementwise) {
+      for (int64_t f = 0; f < feature_dim; ++f) activate<V>(map.output_activation, out + f * stride, width);
+    }
+  } else {
+    pack_transposed(buffers, width, width, source, first, count, 1.0f);
+    layers.template run<C>(out, stride, map, head, source.dim, buffers, buffers + widest_layer * width,
+                           ahead);
   }
   with_element(source.rows.type, [&]<class E>(E) {
     for (int64_t i = 0; i < count; ++i) {

@@ -13,7 +13,7 @@ inline int64_t int8_scratch_size(const Dims& dims, int64_t blocks) {
   return scratch_size(dims, blocks) + Int8Scratch::lay_out(dims, blocks, nullptr).size;
 }
 
-inline void int8_attend(const AttendTask& task) { attend_with(add_int8_softmax, task); }
+inline void int8_attend(const AttendTask& task) { attend_with<Float32Read>(add_int8_softmax, task); }
 
 inline constexpr Kernels native_int8_table = {.isa = native_isa,
                                               .query_block = query_block,
