@@ -34,12 +34,7 @@ struct Task {
         out(q.size()),
         map(1, dim, features, features, 4) {}
 
-  kernel::Dims dims(const FeatureMap& phi) const {
-    return {.head_dim = head_dim,
-            .value_dim = head_dim,
-            .feature_dim = phi.feature_dim(head_dim),
-            .widest_layer = detail::widest_layer(phi, head_dim)};
-  }
+  kernel::Dims dims(const FeatureMap& phi) const { return detail::dims_of(head_dim, head_dim, &phi, &phi); }
   std::vector<float> scratch(const FeatureMap& phi) const {
     return std::vector<float>(static_cast<std::size_t>(kernels.scratch_size(dims(phi), query_blocks)));
   }

@@ -38,6 +38,10 @@ class ArithmeticTest : public support::IsaTest {
     if (!has_arithmetic(kernels(), Arithmetic::int8)) GTEST_SKIP() << "no int8 kernels";
   }
 
+  /// What the update of the sums may add, which the definition has in double: a value is off by 1/510 of its
+  /// channel's range, and values that cancel leave less than they were. int8_linear_test.cpp has it exactly.
+  static constexpr double update_bytes = 1.6e-2;
+
   /// Every batch entry of an operator against the definition of int8, from which it differs by roundings of
   /// float32 and the bytes that these turn over, and against exact attention: at most half as far again as
   /// the definition.
@@ -62,7 +66,7 @@ class ArithmeticTest : public support::IsaTest {
     clip.for_each_operator([&](const char* name, const auto& parameters) {
       if constexpr (requires { parameters.arithmetic; }) {
         SCOPED_TRACE(name);
-        expect_as_defined(parameters, allowed);
+        expect_as_defined(parameters, allowed + (requires { parameters.phi_q; } ? update_bytes : 0));
       }
     });
   }

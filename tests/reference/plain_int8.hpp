@@ -3,21 +3,13 @@
 
 #include <cmath>
 
+#include "plain_int8_linear.hpp"
 #include "reference.hpp"
 
 namespace rehyat::reference {
 
 inline constexpr Index int8_key_block = 128;
 inline constexpr Index int8_centre_step = 7;
-
-/// The matrix with what is left of each row after rounding to 1/127 of its largest magnitude.
-inline Matrix rows_as_int8(Matrix m) {
-  for (Index r = 0; r < m.rows(); ++r) {
-    const double scale = m.row(r).cwiseAbs().maxCoeff() / 127;
-    if (scale > 0) m.row(r) = m.row(r).unaryExpr([&](double x) { return std::nearbyint(x / scale) * scale; });
-  }
-  return m;
-}
 
 /// The softmax branch of one head's queries: for each, its maximum, the sum of its weights and its numerator.
 struct Int8Softmax {
@@ -61,10 +53,15 @@ struct Int8Softmax {
   }
 };
 
-/// by_sums with the softmax branch in int8. Ranges of keys are cut before a chunk's first query.
+/// by_sums in int8, but for the update of the sums, whose blocks are not the schedule's. Ranges of keys are
+/// cut before a chunk's first query.
 inline Output plain_int8(const Case& c) {
   const Inputs& in = c.inputs;
-  const AllFeatures phi(in, c.model);
+  AllFeatures phi(in, c.model);
+  const bool separate = !in.given_q_denominator.empty();  // then features are given
+  phi.q = int8_features(in.q, c.model.phi_q, in.given_q);
+  phi.k = int8_features(in.k, c.model.phi_k, in.given_k);
+  if (!separate) phi.q_denominator = phi.q, phi.k_denominator = phi.k;
   const auto rows = [](const Array<double>& array, Index head, const std::vector<Index>& tokens) -> Matrix {
     if (array.empty()) return Matrix::Zero(static_cast<Index>(tokens.size()), array.dim);
     return head_matrix(array, head)(tokens, Eigen::all);
@@ -83,8 +80,10 @@ inline Output plain_int8(const Case& c) {
       Sums sums;
       sums.absorb(rows(phi.k, g, sets.linear), rows(phi.k_denominator, g, sets.linear),
                   rows(in.v, g, sets.linear));
-      const Branches linear(q, Matrix::Zero(0, in.k.dim), Matrix::Zero(0, in.v.dim), 1,
-                            rows(phi.q, h, sets.queries), rows(phi.q_denominator, h, sets.queries), sums);
+      const Matrix phi_q = rows(phi.q, h, sets.queries);
+      Branches linear(q, Matrix::Zero(0, in.k.dim), Matrix::Zero(0, in.v.dim), 1, phi_q,
+                      rows(phi.q_denominator, h, sets.queries), sums);
+      if (!sums.empty()) linear.linear_numerator = int8_read(phi_q, sums.A);
       for (Index r = 0; r < q.rows(); ++r) {
         SoftmaxRow row{softmax.row_max(r), softmax.row_sum(r)};
         if (!sets.softmax.empty()) row.numerator = softmax.numerator.row(r);

@@ -59,6 +59,20 @@ constexpr std::int64_t widest_layer(const FeatureMap& map, std::int64_t head_dim
   return widest;
 }
 
+/// Makes room in the dims for the layers of a map.
+constexpr void add_layers(kernel::Dims& d, const FeatureMap& map) {
+  if (map.kind != FeatureMap::Kind::polynomial) return;
+  std::int64_t weights = 0, units = 0, in_dim = d.head_dim;
+  for (int i = 0; i < map.num_layers; ++i) {
+    const std::int64_t out_dim = map.layers[i].out_dim;
+    weights += kernel::padded(out_dim) * kernel::padded(in_dim);
+    units += kernel::padded(out_dim);
+    in_dim = out_dim;
+  }
+  if (weights > d.layer_weights) d.layer_weights = weights;
+  if (units > d.layer_units) d.layer_units = units;
+}
+
 inline kernel::Dims dims_of(std::int64_t head_dim, std::int64_t value_dim, const FeatureMap* phi_q,
                             const FeatureMap* phi_k) {
   kernel::Dims d{.head_dim = head_dim, .value_dim = value_dim};
@@ -66,6 +80,8 @@ inline kernel::Dims dims_of(std::int64_t head_dim, std::int64_t value_dim, const
     d.feature_dim = phi_q->feature_dim(head_dim);
     const std::int64_t q = widest_layer(*phi_q, head_dim), k = widest_layer(*phi_k, head_dim);
     d.widest_layer = q > k ? q : k;
+    add_layers(d, *phi_q);
+    add_layers(d, *phi_k);
   }
   return d;
 }

@@ -124,7 +124,7 @@ inline void linear_denominator(float* denominator, const float* z, const float* 
 /// The linear branch of attend in float32.
 class Float32Read {
  public:
-  Float32Read(const AttendTask& task, const AttendScratch&) : task_(task) {}
+  explicit Float32Read(const AttendTask& task) : task_(task) {}
 
   Float32Layers& layers() { return layers_; }
 
@@ -275,20 +275,23 @@ inline void add_softmax(const AttendTask& task, const AttendScratch& s) {
   }
 }
 
-/// The attend primitive; softmax_branch(task, scratch) adds the softmax keys to all blocks, a Read(task,
-/// scratch) the sums.
-template <class Read, class SoftmaxBranch>
-void attend_with(SoftmaxBranch softmax_branch, const AttendTask& task) {
-  const AttendScratch s = AttendScratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch);
+/// The attend primitive in scratch `s`: add_softmax() adds the softmax keys to all blocks; make_read() gives
+/// what reads the sums, once they have been seen.
+template <class AddSoftmax, class MakeRead>
+void attend_with(const AttendTask& task, const AttendScratch& s, AddSoftmax add_softmax, MakeRead make_read) {
   for (int64_t i = task.first_block; i < task.end_block; ++i) start_block(task, query_block_at(task, s, i));
-  softmax_branch(task, s);
-  Read read(task, s);
+  add_softmax();
+  auto read = make_read();
   for (int64_t i = task.first_block; i < task.end_block; ++i) {
     const QueryBlock b = query_block_at(task, s, i);
     for_vectors(vectors_of(b), [&]<int C>() { finish_block<C>(task, b, s, read); });
   }
 }
 
-inline void attend(const AttendTask& task) { attend_with<Float32Read>(add_softmax, task); }
+inline void attend(const AttendTask& task) {
+  const AttendScratch s = AttendScratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch);
+  attend_with(
+      task, s, [&] { add_softmax(task, s); }, [&] { return Float32Read(task); });
+}
 
 REHYAT_END_ISA_NAMESPACE

@@ -36,6 +36,7 @@ typedef int Int32Lanes __attribute__((__vector_size__(64)));
 struct Integers {
   Int32Lanes b;
   static REHYAT_INLINE Integers zero() { return {Int32Lanes{}}; }
+  friend REHYAT_INLINE Integers divided_by_256(Integers x) { return {x.b >> 8}; }
   friend REHYAT_INLINE V to_float(Integers x) {
     return {{V::Batch(_mm512_maskz_cvtepi32_ps(V::all, reinterpret_cast<__m512i>(x.b)))}};
   }
@@ -47,6 +48,9 @@ struct Bytes {
   static REHYAT_INLINE Bytes load(const Word* p) { return {_mm512_loadu_si512(p)}; }
   static REHYAT_INLINE Bytes broadcast(Word x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
   REHYAT_INLINE void store(Word* p) const { _mm512_storeu_si512(p, b); }
+  REHYAT_INLINE void store_first(Word* p, int64_t count) const {
+    _mm512_mask_storeu_epi32(p, V::first(count), b);
+  }
 
   /// The lowest bytes of four biased vectors, the first in the lowest place.
   static REHYAT_INLINE Bytes lowest_of(V x0, V x1, V x2, V x3) {
@@ -83,6 +87,7 @@ struct Bytes {
 struct Integers {
   std::int32_t b;
   static REHYAT_INLINE Integers zero() { return {0}; }
+  friend REHYAT_INLINE Integers divided_by_256(Integers x) { return {x.b >> 8}; }
   friend REHYAT_INLINE V to_float(Integers x) { return {static_cast<float>(x.b)}; }
 };
 
@@ -92,6 +97,9 @@ struct Bytes {
   static REHYAT_INLINE Bytes load(const Word* p) { return {*p}; }
   static REHYAT_INLINE Bytes broadcast(Word x) { return {x}; }
   REHYAT_INLINE void store(Word* p) const { *p = b; }
+  REHYAT_INLINE void store_first(Word* p, int64_t count) const {
+    if (count > 0) *p = b;
+  }
   static REHYAT_INLINE Bytes lowest_of(V x0, V x1, V x2, V x3) {
     return {lowest(x0) | lowest(x1) << 8 | lowest(x2) << 16 | lowest(x3) << 24};
   }
@@ -126,6 +134,13 @@ struct IntegerTile {
   REHYAT_INLINE void clear() {
     REHYAT_UNROLL for (int r = 0; r < R; ++r) {
       REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = Integers::zero();
+    }
+  }
+
+  /// Rounded down.
+  REHYAT_INLINE void divide_by_256() {
+    REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = divided_by_256(at[r][c]);
     }
   }
 

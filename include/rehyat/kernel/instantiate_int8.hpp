@@ -5,21 +5,48 @@
 
 #ifdef REHYAT_KERNEL_INT8
 #include "rehyat/kernel/instantiate.hpp"
+#include "rehyat/kernel/int8_linear.hpp"
 #include "rehyat/kernel/int8_softmax.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
+/// The scratch of one attend task: AttendScratch, then these.
+struct Int8AttendScratch {
+  Int8Scratch softmax;
+  Int8ReadScratch read;
+  int64_t size;
+
+  static Int8AttendScratch lay_out(const Dims& d, int64_t blocks, float* base) {
+    const auto softmax = Int8Scratch::lay_out(d, blocks, base);
+    const auto read = Int8ReadScratch::lay_out(d, base == nullptr ? nullptr : base + softmax.size);
+    return {softmax, read, softmax.size + read.size};
+  }
+};
+
 inline int64_t int8_scratch_size(const Dims& dims, int64_t blocks) {
-  return scratch_size(dims, blocks) + Int8Scratch::lay_out(dims, blocks, nullptr).size;
+  const int64_t attend_size = AttendScratch::lay_out(dims, blocks, nullptr).size +
+                              Int8AttendScratch::lay_out(dims, blocks, nullptr).size;
+  if (dims.feature_dim == 0) return attend_size;
+  const int64_t absorb_size =
+      AbsorbScratch::lay_out(dims, nullptr).size + Int8UpdateScratch::lay_out(dims, nullptr).size;
+  return attend_size > absorb_size ? attend_size : absorb_size;
 }
 
-inline void int8_attend(const AttendTask& task) { attend_with<Float32Read>(add_int8_softmax, task); }
+inline void int8_attend(const AttendTask& task) {
+  const int64_t blocks = task.end_block - task.first_block;
+  const AttendScratch a = AttendScratch::lay_out(task.dims, blocks, task.scratch);
+  const Int8AttendScratch s = Int8AttendScratch::lay_out(task.dims, blocks, task.scratch + a.size);
+  attend_with(
+      task, a, [&] { add_int8_softmax(task, a, s.softmax); }, [&] { return Int8Read(task, s.read); });
+}
+
+inline void int8_absorb(const AbsorbTask& task) { absorb_with<Int8Update>(task); }
 
 inline constexpr Kernels native_int8_table = {.isa = native_isa,
                                               .query_block = query_block,
                                               .scratch_size = int8_scratch_size,
                                               .attend = int8_attend,
-                                              .absorb = absorb,
+                                              .absorb = int8_absorb,
                                               .fold = fold,
                                               .scan = scan,
                                               .convert = convert};

@@ -17,6 +17,9 @@ REHYAT_BEGIN_ISA_NAMESPACE
 
 inline constexpr float byte_limit = 127.0f;
 
+/// Words that hold `bytes` bytes.
+constexpr int64_t words_of(int64_t bytes) { return (bytes + bytes_per_word - 1) / bytes_per_word; }
+
 /// Largest magnitudes below this are taken for 0: the reciprocal of a scale must not overflow.
 inline constexpr float least_scaled = 0x1p-100f;
 
@@ -36,7 +39,7 @@ struct Int8Scratch {
   float* centre;       ///< [padded head_dim], 0 behind head_dim
   Word* keys;          ///< [key_block][key_stride]
   float* key_scale;    ///< [key_block]
-  float* key_start;    ///< [key_block]: what the 128 of the queries adds to a score, to be taken off
+  float* key_sum;      ///< [key_block]: of a key's elements, for the 128 of the queries
   Word* values;        ///< [key_block / 4][value_stride]: bytes of 4 keys a channel
   float* value_scale;  ///< [value_stride]
   Word* weights;       ///< [key_block / 4][query_block]: bytes of 4 keys a query
@@ -54,7 +57,7 @@ struct Int8Scratch {
       return p;
     };
     const auto words = [&](int64_t count) { return reinterpret_cast<Word*>(floats(count)); };
-    s.words = (d.head_dim + bytes_per_word - 1) / bytes_per_word;
+    s.words = words_of(d.head_dim);
     s.key_stride = padded(d.head_dim) / bytes_per_word;
     s.value_stride = padded(d.value_dim);
     s.queries = words(blocks * s.words * query_block);
@@ -63,7 +66,7 @@ struct Int8Scratch {
     s.centre = floats(d.head_dim);
     s.keys = words(key_block * s.key_stride);
     s.key_scale = floats(key_block);
-    s.key_start = floats(key_block);
+    s.key_sum = floats(key_block);
     s.values = words(key_block / bytes_per_word * s.value_stride);
     s.value_scale = floats(s.value_stride);
     s.weights = words(key_block / bytes_per_word * query_block);
@@ -167,19 +170,23 @@ REHYAT_INLINE V join_rows(Square square, Join join) {
   return all;
 }
 
-/// Up to `lanes` keys from `first` on. Returns NaN in some lane if one has a value that is not finite.
-template <class E>
-inline V quantise_some_keys(const Int8Scratch& s, SourceRows keys, int64_t first, int64_t count) {
+/// Rows as signed bytes with a scale each: element = scale * n, n from -127 to 127.
+struct Int8Rows {
+  Word* words;
+  int64_t stride;  ///< words, a multiple of 4: stores are of `lanes` bytes
+  float* scale;
+  float* sum;  ///< of a row's elements, as their bytes have them
+};
+
+/// Up to `lanes` rows from `first` on. Returns NaN in some lane if one has a value that is not finite.
+template <class Row>
+REHYAT_INLINE V quantise_some_rows(const Int8Rows& to, int64_t dim, int64_t first, int64_t count, Row row) {
   const int64_t rows = count - first < V::lanes ? count - first : V::lanes;
-  const int64_t dim = keys.dim;
   V poison = V::broadcast(0.0f);
-  const auto from_centre = [&](int64_t r, int64_t d) {
-    return load_part<E>(keys.row<E>(first + r), d, dim) - V::load(s.centre + d);
-  };
   Square square;
   for (int64_t r = 0; r < V::lanes; ++r) {
     Magnitude magnitude;
-    for (int64_t d = 0; r < rows && d < dim; d += V::lanes) magnitude.add(from_centre(r, d));
+    for (int64_t d = 0; r < rows && d < dim; d += V::lanes) magnitude.add(row(first + r, d));
     square.row[r] = magnitude.top;
     poison = poison + magnitude.poison;
   }
@@ -188,54 +195,63 @@ inline V quantise_some_keys(const Int8Scratch& s, SourceRows keys, int64_t first
   float inverse[static_cast<std::size_t>(V::lanes)];
   magnitude.inverse().store(inverse);
   const V bias = V::broadcast(byte_bias);
+  const int64_t bytes = words_of(dim) * bytes_per_word;  // those behind the row are 0
   for (int64_t r = 0; r < V::lanes; ++r) {
+    auto* const to_row = reinterpret_cast<std::int8_t*>(to.words + (first + r) * to.stride);
     V sum = V::broadcast(0.0f);
-    for (int64_t d = 0; r < rows && d < s.words * bytes_per_word; d += V::lanes) {  // the rest is 0
-      const V biased = fma(from_centre(r, d), V::broadcast(inverse[r]), bias);
-      auto* row = reinterpret_cast<std::int8_t*>(s.keys + (first + r) * s.key_stride);
-      Bytes::store_lowest(biased, row + d);
+    for (int64_t d = 0; r < rows && d < bytes; d += V::lanes) {
+      const V biased = fma(row(first + r, d), V::broadcast(inverse[r]), bias);
+      Bytes::store_lowest(biased, to_row + d);
       sum = sum + (biased - bias);
     }
     square.row[r] = sum;
   }
-  scale.store_first(s.key_scale + first, rows);
-  const V sums = join_rows(square, [](V x, V y) { return x + y; });
-  (sums * V::broadcast(unsigned_shift - 128.0f) * scale).store_first(s.key_start + first, rows);
+  scale.store_first(to.scale + first, rows);
+  (join_rows(square, [](V x, V y) { return x + y; }) * scale).store_first(to.sum + first, rows);
   return poison;
 }
 
-/// The bytes of a block of keys. Returns 0, or NaN if a key has a value that is not finite.
-inline float quantise_keys(const Int8Scratch& s, const KeyRange& keys, int64_t head_dim) {
+/// The bytes of `count` rows of `dim` elements; row(r, d) is the vector at element d of row r. Returns 0, or
+/// NaN if one has a value that is not finite.
+template <class Row>
+REHYAT_INLINE float quantise_rows(const Int8Rows& to, int64_t count, int64_t dim, Row row) {
   V poison = V::broadcast(0.0f);
-  with_element(keys.k.type, [&]<class E>(E) {
-    for (int64_t first = 0; first < keys.count; first += V::lanes) {
-      poison = poison + quantise_some_keys<E>(s, {keys.k, head_dim}, first, keys.count);
-    }
-  });
+  for (int64_t first = 0; first < count; first += V::lanes) {
+    poison = poison + quantise_some_rows(to, dim, first, count, row);
+  }
   return any_nan(poison) ? quiet_nan : 0.0f;
 }
 
-/// The bytes of a block of values; a channel with a value that is not finite has NaN for a scale.
-inline void quantise_values(const Int8Scratch& s, const KeyRange& keys, int64_t value_dim) {
+/// Columns of rows as signed bytes with a scale each, the bytes of 4 rows a word; a column with a value that
+/// is not finite has NaN for a scale.
+struct Int8Columns {
+  Word* words;     ///< [count / 4][stride]
+  int64_t stride;  ///< a multiple of the lanes
+  float* scale;    ///< [stride]
+  float* sum;      ///< [stride], of a column's elements, as their bytes have them; null: not asked for
+};
+
+/// row(i, d) is the vector at column d of row i.
+template <class Row>
+REHYAT_INLINE void quantise_columns(const Int8Columns& to, int64_t count, int64_t dim, Row row) {
   const V bias = V::broadcast(byte_bias);
-  with_element(keys.v.type, [&]<class E>(E) {
-    const SourceRows rows{keys.v, value_dim};
-    for (int64_t d = 0; d < value_dim; d += V::lanes) {
-      Magnitude magnitude;
-      for (int64_t key = 0; key < keys.count; ++key) {
-        magnitude.add(load_part<E>(rows.row<E>(key), d, value_dim));
+  for (int64_t d = 0; d < dim; d += V::lanes) {
+    Magnitude magnitude;
+    for (int64_t i = 0; i < count; ++i) magnitude.add(row(i, d));
+    (magnitude.scale() + magnitude.poison).store(to.scale + d);
+    const V inverse = magnitude.inverse();
+    V sum = V::broadcast(0.0f);
+    for (int64_t i = 0; i < count; i += bytes_per_word) {
+      V biased[static_cast<std::size_t>(bytes_per_word)];
+      REHYAT_UNROLL for (int j = 0; j < bytes_per_word; ++j) {
+        biased[j] = i + j < count ? fma(row(i + j, d), inverse, bias) : bias;
+        if (to.sum != nullptr) sum = sum + (biased[j] - bias);
       }
-      (magnitude.scale() + magnitude.poison).store(s.value_scale + d);
-      const V inverse = magnitude.inverse();
-      const auto biased = [&](int64_t key) {
-        return key < keys.count ? fma(load_part<E>(rows.row<E>(key), d, value_dim), inverse, bias) : bias;
-      };
-      for (int64_t key = 0; key < keys.count; key += bytes_per_word) {
-        Bytes::lowest_of(biased(key), biased(key + 1), biased(key + 2), biased(key + 3))
-            .store(s.values + key / bytes_per_word * s.value_stride + d);
-      }
+      Bytes::lowest_of(biased[0], biased[1], biased[2], biased[3])
+          .store(to.words + i / bytes_per_word * to.stride + d);
     }
-  });
+    if (to.sum != nullptr) (sum * magnitude.scale()).store(to.sum + d);
+  }
 }
 
 REHYAT_END_ISA_NAMESPACE

@@ -6,22 +6,11 @@
 // between them are then a third of what is left, so their exponential has degree 4 (3e-6, while a weight is
 // rounded to 1/255), and all per-key and per-query factors are folded into one multiply-add each.
 
-#include "rehyat/kernel/exp.hpp"
+#include "rehyat/kernel/int8_activation.hpp"
 #include "rehyat/kernel/int8_quantise.hpp"
 #include "rehyat/kernel/key_blocks.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
-
-/// 2^x for x <= 0 from -126 on, below that 2^-126; exactly 1 at 0; relative error 3e-6 (minimax over [0, 1]).
-REHYAT_INLINE V exp2_of_weight(V x) {
-  x = max(x, V::broadcast(least_exponent));
-  const V n = whole(x), r = fraction(x, n);
-  V p = V::broadcast(0.013426687f);
-  p = fma(p, r, V::broadcast(0.052242473f));
-  p = fma(p, r, V::broadcast(0.24128021f));
-  p = fma(p, r, V::broadcast(0.69304484f));
-  return scale(fma(p, r, V::broadcast(1.0f)), n);
-}
 
 /// scores[key][query] = <q, k - centre> / query_scale, C vectors a row, and the largest of each lane.
 template <int C>
@@ -35,7 +24,8 @@ inline void int8_scores(float* scores, Lanes<C>& top, const Int8Queries& q, cons
     tile.clear();
     tile.multiply_add(s.keys + key * s.key_stride, s.key_stride, 1, q.bytes, width, s.words);
     REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-      const V scale = V::broadcast(s.key_scale[key + r]), start = V::broadcast(s.key_start[key + r]);
+      const V scale = V::broadcast(s.key_scale[key + r]);
+      const V start = V::broadcast((unsigned_shift - 128.0f) * s.key_sum[key + r]);
       REHYAT_UNROLL for (int c = 0; c < C; ++c) {
         const V score = fma(to_float(tile.at[r][c]), scale, start);
         top[c] = max(top[c], score);
@@ -61,7 +51,7 @@ inline void int8_weights(Word* weights, Lanes<C>& total, const float* scores, co
       REHYAT_UNROLL for (int i = 0; i < bytes_per_word; ++i) {
         byte[i] = bias;
         if (i >= rows) continue;
-        const V weight = exp2_of_weight((V::load(score + i * width) - top[c]) * scale);
+        const V weight = exp2_for_bytes((V::load(score + i * width) - top[c]) * scale);
         total[c] = total[c] + weight;
         byte[i] = fma(weight, most, bias);
       }
@@ -78,7 +68,7 @@ template <int C>
                                           const float* block_factor, const Int8Scratch& s, int64_t keys,
                                           RowPrefetch& ahead) {
   constexpr int64_t width = C * V::lanes;
-  const int64_t steps = (keys + bytes_per_word - 1) / bytes_per_word;
+  const int64_t steps = words_of(keys);
   for_row_strips(value_dim, [&]<int R>(int64_t dim) {
     ahead.advance();
     IntegerTile<R, C> tile;
@@ -120,9 +110,7 @@ inline void int8_step(const AttendTask& task, const QueryBlock& b, const Int8Que
 
 /// The softmax keys of a task. A block of keys and values is quantised once for all query blocks of the
 /// group: 32 K elements for 768 queries' 50 M multiply-adds.
-inline void add_int8_softmax(const AttendTask& task, const AttendScratch& a) {
-  const Int8Scratch s =
-      Int8Scratch::lay_out(task.dims, task.end_block - task.first_block, task.scratch + a.size);
+inline void add_int8_softmax(const AttendTask& task, const AttendScratch& a, const Int8Scratch& s) {
   const auto for_query_blocks = [&](auto use) {
     for (int64_t i = task.first_block; i < task.end_block; ++i) {
       const QueryBlock b = query_block_at(task, a, i);
@@ -147,8 +135,19 @@ inline void add_int8_softmax(const AttendTask& task, const AttendScratch& a) {
     next = blocks.next();
     RowPrefetch ahead;
     if (prefetch) ahead = prefetch_after(task, keys, next);
-    const float poison = quantise_keys(s, keys, head_dim);
-    quantise_values(s, keys, task.dims.value_dim);
+    float poison = 0;
+    with_element(keys.k.type, [&]<class E>(E) {
+      const SourceRows rows{keys.k, head_dim};
+      poison = quantise_rows({s.keys, s.key_stride, s.key_scale, s.key_sum}, keys.count, head_dim,
+                             [&](int64_t i, int64_t d) {
+                               return load_part<E>(rows.row<E>(i), d, head_dim) - V::load(s.centre + d);
+                             });
+    });
+    with_element(keys.v.type, [&]<class E>(E) {
+      const SourceRows values{keys.v, task.dims.value_dim};
+      quantise_columns({s.values, s.value_stride, s.value_scale, nullptr}, keys.count, values.dim,
+                       [&](int64_t i, int64_t d) { return load_part<E>(values.row<E>(i), d, values.dim); });
+    });
     for_query_blocks([&]<int C>(const QueryBlock& b, const Int8Queries& q) {
       int8_step<C>(task, b, q, s, a.weights, keys.count, poison, ahead);
     });

@@ -53,17 +53,21 @@ struct KeyRange {
   std::int64_t count = 0;
 };
 
+/// The next multiple of what all instruction sets' vectors divide.
+constexpr std::int64_t padded(std::int64_t n) { return (n + 15) / 16 * 16; }
+
 /// The sizes that kernels and scratch depend on.
 struct Dims {
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
-  std::int64_t feature_dim = 0;   ///< 0 without a linear branch
-  std::int64_t widest_layer = 0;  ///< widest row that a feature map holds: input, hidden or output
+  std::int64_t feature_dim = 0;    ///< 0 without a linear branch
+  std::int64_t widest_layer = 0;   ///< widest row that a feature map holds: input, hidden or output
+  std::int64_t layer_weights = 0;  ///< most of a head's weights, each layer's sides padded
+  std::int64_t layer_units = 0;    ///< the same of its units
 };
 
 /// The linear branch's sums of one kv head over some keys: A as feature_dim rows of padded_value_dim, then z,
 /// padded. The padding is zero. Its size does not depend on the instruction set.
-constexpr std::int64_t padded(std::int64_t n) { return (n + 15) / 16 * 16; }
 constexpr std::int64_t sums_size(const Dims& d) {
   return d.feature_dim * padded(d.value_dim) + padded(d.feature_dim);
 }

@@ -1,0 +1,217 @@
+#pragma once
+// The linear branch in 8-bit integers (Arithmetic::int8): the read of the sums, and their update.
+//
+//   read:    A_fd ~ row_f * value_scale_d * n_fd     row_f = the largest magnitude of row f, taken to the
+//   features:
+//            row_f phi_f ~ start + scale * u_f       a range per query and block of 128 features
+//   update:  phi_tf ~ feature_scale_f * n_tf         a scale per feature and block of tokens
+//            v_td ~ start_d + scale_d * u_td         a range per channel and block of tokens
+//
+// Sums stay float32, and z and its products: they are 1 / Dv of the work, and with a denominator in bytes
+// the error on the real arrays of examples/data would be twice as large.
+
+#include "rehyat/kernel/absorb.hpp"
+#include "rehyat/kernel/attend.hpp"
+#include "rehyat/kernel/int8_layers.hpp"
+
+REHYAT_BEGIN_ISA_NAMESPACE
+
+/// Features that share a range in the read: their largest hides less of the others than that of all would.
+inline constexpr int64_t feature_span = 128;
+
+struct Int8ReadScratch {
+  Int8LayerScratch layers;
+  float* row;          ///< [feature_dim]: the largest magnitude of a row of A
+  Word* sums;          ///< [feature_dim / 4][value_stride]
+  float* value_scale;  ///< [spans][value_stride]
+  float* value_sum;    ///< the same: of a channel's elements, as their bytes have them
+  Word* features;      ///< [feature_span / 4][query_block]
+  int64_t value_stride;
+  int64_t size;
+
+  static Int8ReadScratch lay_out(const Dims& d, float* base) {
+    int64_t used = 0;
+    const auto take = [&](int64_t count) {
+      float* p = base == nullptr ? nullptr : base + used;
+      used += padded(count);
+      return p;
+    };
+    const int64_t spans = (d.feature_dim + feature_span - 1) / feature_span;
+    Int8ReadScratch s{};
+    s.layers = Int8LayerScratch::lay_out(d, take);
+    s.value_stride = padded(d.value_dim);
+    s.row = take(d.feature_dim);
+    s.sums = reinterpret_cast<Word*>(take(words_of(d.feature_dim) * s.value_stride));
+    s.value_scale = take(spans * s.value_stride);
+    s.value_sum = take(spans * s.value_stride);
+    s.features = reinterpret_cast<Word*>(take(feature_span / bytes_per_word * query_block));
+    s.size = used;
+    return s;
+  }
+};
+
+/// Read of attend: what Float32Read is in float32. The sums become bytes once for the blocks of a task.
+class Int8Read {
+ public:
+  Int8Read(const AttendTask& task, const Int8ReadScratch& s) : task_(task), s_(s), layers_(s.layers) {
+    if (task.sums == nullptr) return;
+    const int64_t features = task.dims.feature_dim, stride = s.value_stride;
+    find_row_magnitudes();
+    for (int64_t f = 0; f < features; f += feature_span) {
+      const int64_t span = f / feature_span * stride, count = least(features - f);
+      quantise_columns(
+          {s.sums + f / bytes_per_word * stride, stride, s.value_scale + span, s.value_sum + span}, count,
+          stride, [&](int64_t i, int64_t d) {
+            const float row = s.row[f + i], inverse = row == 0.0f ? 0.0f : 1.0f / row;
+            return V::load(task.sums + (f + i) * stride + d) * V::broadcast(inverse);
+          });
+    }
+  }
+
+  Int8Layers& layers() { return layers_; }
+
+  /// out[dim][query] += A^T phi, C vectors of queries a row.
+  template <int C>
+  void add(float* out, const float* features) const {
+    constexpr int64_t width = C * V::lanes;
+    const Dims& d = task_.dims;
+    for (int64_t f = 0; f < d.feature_dim; f += feature_span) {
+      const int64_t span = f / feature_span * s_.value_stride, count = least(d.feature_dim - f);
+      Int8Lanes x(s_.features);
+      quantise_lanes<C>(x, count, [&](int64_t i, int64_t lane) {
+        return V::load(features + (f + i) * width + lane) * V::broadcast(s_.row[f + i]);
+      });
+      for_row_strips(d.value_dim, [&]<int R>(int64_t dim) {
+        IntegerTile<R, C> tile;
+        tile.clear();
+        tile.multiply_add(s_.sums + f / bytes_per_word * s_.value_stride + dim, 1, s_.value_stride, x.words,
+                          width, words_of(count));
+        REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+          const V scale = V::broadcast(s_.value_scale[span + dim + r]);
+          const V sum = V::broadcast(s_.value_sum[span + dim + r]);
+          REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+            float* const to = out + (dim + r) * width + c * V::lanes;
+            const V base = fma(sum, V::load(x.start + c * V::lanes), V::load(to));
+            const V product = to_float(tile.at[r][c]) * V::load(x.scale + c * V::lanes);
+            fma(product, scale, base).store(to);
+          }
+        }
+      });
+    }
+  }
+
+ private:
+  static int64_t least(int64_t left) { return left < feature_span ? left : feature_span; }
+
+  /// Of finite elements alone: others are for their own channel to tell.
+  void find_row_magnitudes() const {
+    const V zero = V::broadcast(0.0f), limit = V::broadcast(infinity);
+    for (int64_t f = 0; f < task_.dims.feature_dim; ++f) {
+      const float* const row = task_.sums + f * s_.value_stride;
+      V top = zero;
+      for (int64_t d = 0; d < s_.value_stride; d += V::lanes) {
+        const V x = abs(V::load(row + d));
+        top = max(select(less(x, limit), x, zero), top);
+      }
+      float lanes[static_cast<std::size_t>(V::lanes)];
+      top.store(lanes);
+      float largest = 0.0f;
+      for (int l = 0; l < V::lanes; ++l) largest = lanes[l] > largest ? lanes[l] : largest;
+      s_.row[f] = largest < least_scaled ? 0.0f : largest;
+    }
+  }
+
+  const AttendTask& task_;
+  Int8ReadScratch s_;
+  Int8Layers layers_;
+};
+
+struct Int8UpdateScratch {
+  Int8LayerScratch layers;
+  Word* features;        ///< [feature_dim][feature_stride]
+  float* feature_scale;  ///< [feature_dim]
+  float* feature_sum;    ///< [feature_dim]: of a row of features, as their bytes have them
+  Word* values;          ///< [absorb_block / 4][query_block]: of some channels
+  int64_t size;
+
+  static constexpr int64_t feature_stride = padded(absorb_block) / bytes_per_word;
+
+  static Int8UpdateScratch lay_out(const Dims& d, float* base) {
+    int64_t used = 0;
+    const auto take = [&](int64_t count) {
+      float* p = base == nullptr ? nullptr : base + used;
+      used += padded(count);
+      return p;
+    };
+    Int8UpdateScratch s{};
+    s.layers = Int8LayerScratch::lay_out(d, take);
+    s.features = reinterpret_cast<Word*>(take(d.feature_dim * feature_stride));
+    s.feature_scale = take(d.feature_dim);
+    s.feature_sum = take(d.feature_dim);
+    s.values = reinterpret_cast<Word*>(take(words_of(absorb_block) * query_block));
+    s.size = used;
+    return s;
+  }
+};
+
+/// Update of absorb: what Float32Update is in float32.
+class Int8Update {
+ public:
+  Int8Update(const AbsorbTask& task, const AbsorbScratch& a)
+      : task_(task),
+        a_(a),
+        s_(Int8UpdateScratch::lay_out(task.dims, task.scratch + a.size)),
+        layers_(s_.layers) {}
+
+  Int8Layers& layers() { return layers_; }
+
+  /// A += phi^T V of `count` tokens, whose features are in scratch.
+  void add(SourceRows values, int64_t first, int64_t count) const {
+    const float poison = quantise_rows(
+        {s_.features, s_.feature_stride, s_.feature_scale, s_.feature_sum}, task_.dims.feature_dim, count,
+        [&](int64_t f, int64_t i) { return load_part<Float32>(a_.features + f * absorb_block, i, count); });
+    const int64_t columns = padded(task_.dims.value_dim);
+    for (int64_t d = 0; d < columns;) {
+      const int64_t left = (columns - d) / V::lanes;
+      const int64_t vectors = left < TileShape::vectors ? left : TileShape::vectors;
+      for_vectors(vectors, [&]<int C>() { add_columns<C>(values, first, count, d, poison); });
+      d += vectors * V::lanes;
+    }
+  }
+
+ private:
+  template <int C>
+  void add_columns(SourceRows values, int64_t first, int64_t count, int64_t column, float poison) const {
+    Int8Lanes x(s_.values);
+    with_element(values.rows.type, [&]<class E>(E) {
+      quantise_lanes<C>(x, count, [&](int64_t i, int64_t lane) {
+        const int64_t d = column + lane;
+        return d < values.dim ? load_part<E>(values.row<E>(first + i), d, values.dim) : V::broadcast(0.0f);
+      });
+    });
+    const int64_t stride = padded(task_.dims.value_dim);
+    for_row_strips(task_.dims.feature_dim, [&]<int R>(int64_t f) {
+      IntegerTile<R, C> tile;
+      tile.clear();
+      tile.multiply_add(s_.features + f * s_.feature_stride, s_.feature_stride, 1, x.words, C * V::lanes,
+                        words_of(count));
+      REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+        const V scale = V::broadcast(s_.feature_scale[f + r] + poison);
+        const V sum = V::broadcast(s_.feature_sum[f + r]);
+        REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+          float* const to = task_.sums + (f + r) * stride + column + c * V::lanes;
+          const V base = fma(sum, V::load(x.start + c * V::lanes), V::load(to));
+          const V product = to_float(tile.at[r][c]) * V::load(x.scale + c * V::lanes);
+          fma(product, scale, base).store(to);
+        }
+      }
+    });
+  }
+
+  const AbsorbTask& task_;
+  const AbsorbScratch& a_;
+  Int8UpdateScratch s_;
+  Int8Layers layers_;
+};
+
+REHYAT_END_ISA_NAMESPACE
