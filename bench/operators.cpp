@@ -2,7 +2,8 @@
 //
 // Rows: <quick or full>/<operator>/<shape>/<isa>/threads:<n>/<layout>. A row's time is the median of its
 // runs; gflops divides operation_count() by it, share divides gflops by peak, the largest of the
-// register-only FMA loops timed between the runs. hybrid_recurrent is one step() in the middle of a video.
+// register-only FMA loops timed between the runs (of float32, whatever the arithmetic of the row).
+// hybrid_recurrent is one step() in the middle of a video; exact_int8 is exact in Arithmetic::int8.
 // Rows under quick/ run by default, in a few minutes:
 //   bench_operators --benchmark_out=operators.json
 //   bench_operators --benchmark_filter='hybrid_causal/wan_21x30x52_12x128/avx512/threads:1/head_major'
@@ -16,6 +17,7 @@
 
 #include "contestants.hpp"
 #include "program.hpp"
+#include "rehyat/arithmetic.hpp"
 
 namespace rehyat::bench {
 namespace {
@@ -26,6 +28,7 @@ struct Setting {
   const Kernels* kernels;
   int threads;
   Layout layout;
+  Arithmetic arithmetic = Arithmetic::float32;
 };
 
 template <class P, class Call>
@@ -39,6 +42,7 @@ void run_one_shot(benchmark::State& state, const Options& options, const Setting
 HybridAttention hybrid(const Setting& s, Direction direction) {
   auto p = parameters_for<HybridAttention>(inputs_of(*s.shape), s.layout);
   p.direction = direction;
+  p.arithmetic = s.arithmetic;
   return p;
 }
 
@@ -56,8 +60,9 @@ UniformAttention uniform(const Setting& s) {
 }
 
 void run_exact(benchmark::State& state, const Options& options, const Setting& s) {
-  run_one_shot(state, options, s, parameters_for<SoftmaxAttention>(inputs_of(*s.shape), s.layout),
-               softmax_attention<ThreadPool>);
+  auto p = parameters_for<SoftmaxAttention>(inputs_of(*s.shape), s.layout);
+  p.arithmetic = s.arithmetic;
+  run_one_shot(state, options, s, p, softmax_attention<ThreadPool>);
 }
 void run_hybrid_causal(benchmark::State& state, const Options& options, const Setting& s) {
   run_one_shot(state, options, s, hybrid(s, Direction::causal), hybrid_attention<ThreadPool>);
@@ -114,25 +119,35 @@ struct OperatorRow {
   void (*run)(benchmark::State&, const Options&, const Setting&);
   bool needs_chunks;          ///< differs from exact attention only where there are several
   double share_of_quadratic;  ///< of exact attention's work, about: decides what is quick
+  bool in_every_arithmetic;   ///< has rows of each, not of float32 alone
 };
 
 constexpr OperatorRow operators[] = {
-    {"exact", run_exact, false, 1},
-    {"hybrid_causal", run_hybrid_causal, true, 0.2},
-    {"hybrid_bidirectional", run_hybrid_bidirectional, true, 0.2},
-    {"hybrid_recurrent", run_hybrid_recurrent, true, 0.03},
-    {"linear_causal", run_linear_causal, true, 0.02},
-    {"uniform_4", run_uniform, true, 0.4},
+    {"exact", run_exact, false, 1, true},
+    {"hybrid_causal", run_hybrid_causal, true, 0.2, true},
+    {"hybrid_bidirectional", run_hybrid_bidirectional, true, 0.2, false},
+    {"hybrid_recurrent", run_hybrid_recurrent, true, 0.03, true},
+    {"linear_causal", run_linear_causal, true, 0.02, false},
+    {"uniform_4", run_uniform, true, 0.4, false},
 };
 
 /// Whether a row is among those that run by default: a second or two a run on the best instruction set, on
 /// one of the others less; token-major views where there are many heads to be apart.
 bool is_quick(const OperatorRow& op, const Setting& s) {
   const bool best = s.kernels == runnable_kernels().front();
+  if (s.arithmetic != Arithmetic::float32 && (!best || s.layout != Layout::head_major)) return false;
   const double work = op.share_of_quadratic * operation_count(geometry<SoftmaxAttention>(*s.shape)).total();
   if (s.kernels->isa == Isa::scalar) return work < 3e9 && s.threads == 1 && s.layout == Layout::head_major;
   if (!best) return work < 30e9 && s.threads == 1 && s.layout == Layout::head_major;
   return work < 250e9 && (s.layout == Layout::head_major || (s.shape->heads >= 8 && s.threads == 1));
+}
+
+void register_row(const Options& options, const OperatorRow& op, const Setting& s) {
+  std::string name = std::string(is_quick(op, s) ? "quick/" : "full/") + op.name;
+  if (s.arithmetic != Arithmetic::float32) name += std::string("_") + arithmetic_name(s.arithmetic);
+  name += std::string("/") + s.shape->name + "/" + isa_name(s.kernels->isa) +
+          "/threads:" + std::to_string(s.threads) + "/" + layout_name(s.layout);
+  add_row(name, [run = op.run, options, s](benchmark::State& state) { run(state, options, s); });
 }
 
 void register_rows(const Options& options) {
@@ -140,13 +155,13 @@ void register_rows(const Options& options) {
     for (const OperatorRow& op : operators) {
       if (op.needs_chunks && !shape.several_chunks()) continue;
       for (const Kernels* kernels : runnable_kernels()) {
-        for (const int threads : options.threads) {
-          for (const Layout layout : {Layout::head_major, Layout::token_major}) {
-            const Setting s{&shape, kernels, threads, layout};
-            const std::string name = std::string(is_quick(op, s) ? "quick/" : "full/") + op.name + "/" +
-                                     shape.name + "/" + isa_name(kernels->isa) +
-                                     "/threads:" + std::to_string(threads) + "/" + layout_name(layout);
-            add_row(name, [run = op.run, options, s](benchmark::State& state) { run(state, options, s); });
+        for (const Arithmetic arithmetic : {Arithmetic::float32, Arithmetic::int8}) {
+          if (!has_arithmetic(*kernels, arithmetic)) continue;
+          if (arithmetic != Arithmetic::float32 && !op.in_every_arithmetic) continue;
+          for (const int threads : options.threads) {
+            for (const Layout layout : {Layout::head_major, Layout::token_major}) {
+              register_row(options, op, {&shape, kernels, threads, layout, arithmetic});
+            }
           }
         }
       }
