@@ -54,10 +54,11 @@ REHYAT_BEGIN_ISA_NAMESPACE
 using std::int64_t;
 
 /// One vector of `lanes` floats. `fma` rounds once wherever the ISA has it; max and min return b if either is
-/// NaN; `less` is false for NaN. The members beyond xsimd's are those whose meaning xsimd leaves to its
-/// version, first lanes alone (`load_first`: 0 in the others; nothing behind `count` is touched), and those
-/// of exponentials: n = whole(x) is what fraction(x, n) = x - floor(x), in [0, 1], and scale(y, n) = y *
-/// 2^floor(n) take (n from -126 to 126); scale_unless_less is 0 where `gate` < `limit`.
+/// NaN; `less` is false for NaN. max_magnitude(x, y) is max(x, |y|) for x >= 0 or NaN, and NaN if either is:
+/// as integers, the bits of NaN are the largest. The members beyond xsimd's are those whose meaning xsimd
+/// leaves to its version, first lanes alone (`load_first`: 0 in the others; nothing behind `count` is
+/// touched), and those of exponentials: n = whole(x) is what fraction(x, n) = x - floor(x), in [0, 1], and
+/// scale(y, n) = y * 2^floor(n) take (n from -126 to 126); scale_unless_less is 0 where `gate` < `limit`.
 template <class Arch>
 struct Vec;
 
@@ -111,6 +112,10 @@ struct Vec<xsimd::avx512bw> : BatchVec<xsimd::avx512bw> {
   REHYAT_INLINE void store_first(float* p, int64_t count) const { _mm512_mask_storeu_ps(p, first(count), b); }
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(_mm512_maskz_max_ps(all, x.b, y.b))}}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(_mm512_maskz_min_ps(all, x.b, y.b))}}; }
+  friend REHYAT_INLINE Vec max_magnitude(Vec x, Vec y) {
+    return {{Batch(_mm512_castsi512_ps(
+        _mm512_maskz_max_epu32(all, _mm512_castps_si512(x.b), _mm512_castps_si512(abs(y).b))))}};
+  }
   // scale() takes the floor itself
   friend REHYAT_INLINE Vec whole(Vec x) { return x; }
   friend REHYAT_INLINE Vec fraction(Vec x, Vec) {
@@ -154,6 +159,10 @@ struct Vec<NativeArch> : BatchVec<NativeArch> {
   friend REHYAT_INLINE Vec operator/(Vec x, Vec y) { return {{x.b / y.b}}; }
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(_mm256_max_ps(x.b, y.b))}}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(_mm256_min_ps(x.b, y.b))}}; }
+  friend REHYAT_INLINE Vec max_magnitude(Vec x, Vec y) {
+    return {{Batch(
+        _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(x.b), _mm256_castps_si256(abs(y).b))))}};
+  }
   friend REHYAT_INLINE Vec round_nearest(Vec x) {
     return {{Batch(_mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))}};
   }
@@ -200,6 +209,10 @@ struct Vec<xsimd::neon64> : BatchVec<xsimd::neon64> {
   friend REHYAT_INLINE Vec operator/(Vec x, Vec y) { return {{Batch(vdivq_f32(x.b, y.b))}}; }
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {{Batch(vbslq_f32(vcgtq_f32(x.b, y.b), x.b, y.b))}}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {{Batch(vbslq_f32(vcltq_f32(x.b, y.b), x.b, y.b))}}; }
+  friend REHYAT_INLINE Vec max_magnitude(Vec x, Vec y) {
+    return {{Batch(
+        vreinterpretq_f32_u32(vmaxq_u32(vreinterpretq_u32_f32(x.b), vreinterpretq_u32_f32(abs(y).b))))}};
+  }
   friend REHYAT_INLINE Vec round_nearest(Vec x) { return {{Batch(vrndnq_f32(x.b))}}; }
   friend REHYAT_INLINE Vec whole(Vec x) { return {{Batch(vrndmq_f32(x.b))}}; }
   friend REHYAT_INLINE Vec fraction(Vec x, Vec whole) { return x - whole; }
@@ -254,6 +267,10 @@ struct Vec<Scalar> {
   friend REHYAT_INLINE Vec fma(Vec x, Vec y, Vec z) { return {product(x.b, y.b) + z.b}; }
   friend REHYAT_INLINE Vec max(Vec x, Vec y) { return {x.b > y.b ? x.b : y.b}; }
   friend REHYAT_INLINE Vec min(Vec x, Vec y) { return {x.b < y.b ? x.b : y.b}; }
+  friend REHYAT_INLINE Vec max_magnitude(Vec x, Vec y) {
+    const Vec magnitude = abs(y);  // written so that NaN, which is not less, stays
+    return {x.b != x.b || magnitude.b < x.b ? x.b : magnitude.b};
+  }
   /// Adding 1.5 * 2^23 leaves no bits for a fraction; from 2^22 on there is none worth keeping (callers clamp
   /// or drop).
   friend REHYAT_INLINE Vec round_nearest(Vec x) {

@@ -114,26 +114,16 @@ struct Int8Layer {
   }
 };
 
-/// A panel's weights: lanes are units here, so that the bytes of four inputs come together by themselves. A
-/// unit with a weight that is not finite has NaN for a sum.
+/// A panel's weights: lanes are units here, so that the bytes of four inputs come together by themselves.
 inline void quantise_panel(const Int8Layer& to, const float* weights, int64_t first, int64_t in_dim) {
   constexpr int64_t units = V::lanes < weight_panel ? V::lanes : weight_panel;
-  constexpr int at_once = 8;  // one maximum would wait for its own latency
   const V bias = V::broadcast(byte_bias);
   for (int64_t r = 0; r < weight_panel; r += units) {
     const auto input = [&](int64_t i) { return V::load_first(weights + i * weight_panel + r, units); };
-    Lanes<at_once> top;
-    REHYAT_UNROLL for (int j = 0; j < at_once; ++j) top[j] = V::broadcast(0.0f);
-    int64_t i = 0;
-    for (; i + at_once <= in_dim; i += at_once) {
-      REHYAT_UNROLL for (int j = 0; j < at_once; ++j) top[j] = max(abs(input(i + j)), top[j]);
-    }
-    for (; i < in_dim; ++i) top[0] = max(abs(input(i)), top[0]);
-    Magnitude magnitude;
-    REHYAT_UNROLL for (int j = 0; j < at_once; ++j) magnitude.top = max(top[j], magnitude.top);
+    const Magnitude magnitude = magnitude_of(in_dim, input);
     const V scale = magnitude.scale(), inverse = magnitude.inverse();
     V sum = V::broadcast(0.0f);
-    for (i = 0; i < in_dim; i += bytes_per_word) {
+    for (int64_t i = 0; i < in_dim; i += bytes_per_word) {
       V biased[static_cast<std::size_t>(bytes_per_word)];
       REHYAT_UNROLL for (int j = 0; j < bytes_per_word; ++j) {
         biased[j] = i + j < in_dim ? fma(input(i + j), inverse, bias) : bias;

@@ -89,23 +89,35 @@ inline Int8Queries queries_at(const AttendTask& task, const Int8Scratch& s, int6
           .mean = s.query_mean + index * query_block};
 }
 
-/// Largest magnitude of each lane, and NaN where one of its values was NaN or infinite.
+/// Largest magnitude of each lane; infinite or NaN where one of its values was, and then the scale is NaN.
 struct Magnitude {
   V top = V::broadcast(0.0f);
-  V poison = V::broadcast(0.0f);
 
-  REHYAT_INLINE void add(V x) {
-    top = max(abs(x), top);
-    poison = fma(x, V::broadcast(0.0f), poison);
-  }
+  REHYAT_INLINE void add(V x) { top = max_magnitude(top, x); }
+  REHYAT_INLINE V poison() const { return top - top; }
   REHYAT_INLINE V scale() const {
     const V scaled = select(less(top, V::broadcast(least_scaled)), V::broadcast(0.0f), top);
-    return scaled * V::broadcast(1.0f / byte_limit);
+    return fma(scaled, V::broadcast(1.0f / byte_limit), poison());
   }
   REHYAT_INLINE V inverse() const {
     return select(less(top, V::broadcast(least_scaled)), V::broadcast(0.0f), V::broadcast(byte_limit) / top);
   }
 };
+
+/// The largest magnitude of vectors 0 to count - 1: some at once, as one maximum would wait for its own
+/// latency.
+template <class Element>
+REHYAT_INLINE Magnitude magnitude_of(int64_t count, Element element) {
+  constexpr int at_once = 4;
+  Magnitude some[static_cast<std::size_t>(at_once)];
+  int64_t i = 0;
+  for (; i + at_once <= count; i += at_once) {
+    REHYAT_UNROLL for (int j = 0; j < at_once; ++j) some[j].add(element(i + j));
+  }
+  for (; i < count; ++i) some[0].add(element(i));
+  REHYAT_UNROLL for (int j = 1; j < at_once; ++j) some[0].add(some[j].top);
+  return some[0];
+}
 
 /// The bytes of a block's packed queries, [head_dim][C vectors].
 template <int C>
@@ -113,9 +125,9 @@ inline void quantise_queries(const Int8Queries& to, const float* queries, int64_
   constexpr int64_t width = C * V::lanes;
   const V bias = V::broadcast(byte_bias + 128.0f);
   for (int64_t i = 0; i < width; i += V::lanes) {
-    Magnitude magnitude;
-    for (int64_t d = 0; d < head_dim; ++d) magnitude.add(V::load(queries + d * width + i));
-    (magnitude.scale() + magnitude.poison).store(to.scale + i);
+    const Magnitude magnitude =
+        magnitude_of(head_dim, [&](int64_t d) { return V::load(queries + d * width + i); });
+    magnitude.scale().store(to.scale + i);
     const V inverse = magnitude.inverse();
     const auto biased = [&](int64_t d) {
       return d < head_dim ? fma(V::load(queries + d * width + i), inverse, bias) : bias;
@@ -188,9 +200,9 @@ REHYAT_INLINE V quantise_some_rows(const Int8Rows& to, int64_t dim, int64_t firs
     Magnitude magnitude;
     for (int64_t d = 0; r < rows && d < dim; d += V::lanes) magnitude.add(row(first + r, d));
     square.row[r] = magnitude.top;
-    poison = poison + magnitude.poison;
+    poison = poison + magnitude.poison();
   }
-  const Magnitude magnitude{.top = join_rows(square, [](V x, V y) { return max(x, y); })};
+  const Magnitude magnitude{.top = join_rows(square, [](V x, V y) { return max_magnitude(x, y); })};
   const V scale = magnitude.scale();
   float inverse[static_cast<std::size_t>(V::lanes)];
   magnitude.inverse().store(inverse);
@@ -236,9 +248,8 @@ template <class Row>
 REHYAT_INLINE void quantise_columns(const Int8Columns& to, int64_t count, int64_t dim, Row row) {
   const V bias = V::broadcast(byte_bias);
   for (int64_t d = 0; d < dim; d += V::lanes) {
-    Magnitude magnitude;
-    for (int64_t i = 0; i < count; ++i) magnitude.add(row(i, d));
-    (magnitude.scale() + magnitude.poison).store(to.scale + d);
+    const Magnitude magnitude = magnitude_of(count, [&](int64_t i) { return row(i, d); });
+    magnitude.scale().store(to.scale + d);
     const V inverse = magnitude.inverse();
     V sum = V::broadcast(0.0f);
     for (int64_t i = 0; i < count; i += bytes_per_word) {
