@@ -26,8 +26,8 @@ namespace rehyat {
 //   says how a host's own 2-byte types are made known). Arithmetic does not follow them: the result is, to
 //   the bit, what the same values as float32 give, rounded once to nearest even where out is narrower.
 //   Statistics are float.
-// - Arithmetic: float32, unless `arithmetic` names a mode for the softmax branch. Kernels that lack the mode
-//   refuse it (StatusCode::unsupported_isa, before anything is written); arithmetic.hpp has those with all.
+// - Arithmetic: float32, unless `arithmetic` names another mode. Kernels that lack it
+//   refuse (StatusCode::unsupported_isa, before anything is written); arithmetic.hpp has those with all.
 // - Aliasing: out and statistics must not overlap each other, nor any input; out may not overlap itself.
 // - scale defaults to 1 / sqrt(D).
 // - Errors: everything is checked before anything is computed; on an error nothing has been written.
@@ -63,14 +63,18 @@ namespace rehyat {
 //
 // With Arithmetic::int8
 //   a score is off by about its row's largest |q_d| and its key's largest |k_d - centre_d| over 127 each, not
-//   by a share of itself: real arrays with logits of 18 cost 1e-2 in relative L2, scaled to logits of 60 up to
-//   2e-2, noise with such logits about 1e-1.
-//   row_max and row_sum are of these scores. All logits equal: every weight exactly 1, as above.
-//   Determinism, executors, one shot and recurrence: as above. Between instruction sets: as far as a few
-//   bytes that round the other way, relative L2 2e-3 for logits up to 20. q (times scale), k less its range's
-//   centre, and v count as 0 where their row's, or for v their channel's and key block's, largest magnitude
-//   is below 2^-100. A difference k - centre that overflows (|k| beyond 1.7e38) is a key that is infinite.
-//   NaN and infinity reach what they reach with float32.
+//   by a share of itself: real arrays with logits of 18 cost 1e-2 in relative L2, scaled to logits of 60 up
+//   to 2e-2, noise with such logits about 1e-1. row_max and row_sum are of these scores. All logits equal:
+//   every weight exactly 1, as above. Determinism, executors, one shot and recurrence: as above. Between
+//   instruction sets: as far as a few bytes that round the other way, relative L2 2e-3 for logits up to 20. q
+//   (times scale), k less its range's centre, and v count as 0 where their row's, or for v their channel's
+//   and key block's, largest magnitude is below 2^-100. A difference k - centre that overflows (|k|
+//   beyond 1.7e38) is a key that is infinite. A feature of the linear branch is off by a share of its token's
+//   largest hidden unit, a sum by one of its channel's range: a wide map of sharp features (512, one for each
+//   place) costs 1.3e-2 of what is linear. gelu and softplus are within 2e-4 and, relatively, 7e-5.
+//   Denominators are float32's of these features. NaN and infinity reach what they reach with float32; beside
+//   a channel of v that has them, others of the same rows may be rounded another way where there are linear
+//   keys.
 
 /// Exact softmax attention over all keys, without ever storing Nq x Nk scores: y_i = sum_j softmax(scale
 /// <q_i, k_j>) v_j. Nq and Nk may differ (cross-attention). `query_tokens` and `key_tokens`, if not empty,
@@ -100,9 +104,9 @@ struct HybridAttention {
   Stabilizer stabilizer = Stabilizer::row_max;
   std::optional<float> scale = std::nullopt;
   std::span<const std::int64_t> frames = {};
-  Arithmetic arithmetic = Arithmetic::float32;  ///< of the softmax branch
-  float denominator_epsilon = 0;                ///< added to every denominator; row_max only
-  float denominator_floor = 0;                  ///< least magnitude of a denominator, sign kept; row_max only
+  Arithmetic arithmetic = Arithmetic::float32;
+  float denominator_epsilon = 0;  ///< added to every denominator; row_max only
+  float denominator_floor = 0;    ///< least magnitude of a denominator, sign kept; row_max only
   QueryStatistics statistics = {};
   DenominatorReport* report = nullptr;
 };
@@ -136,7 +140,7 @@ struct UniformAttention {
   Stabilizer stabilizer = Stabilizer::row_max;
   std::optional<float> scale = std::nullopt;
   std::span<const std::int64_t> tokens = {};
-  Arithmetic arithmetic = Arithmetic::float32;  ///< of the softmax branch
+  Arithmetic arithmetic = Arithmetic::float32;
   float denominator_epsilon = 0;
   float denominator_floor = 0;
   QueryStatistics statistics = {};

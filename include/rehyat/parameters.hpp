@@ -23,14 +23,16 @@ enum class Stabilizer : std::uint8_t {
   none,
 };
 
-/// What the scores and values of the softmax branch are multiplied in. Feature maps, sums over linear keys
-/// and their read are float32 in every mode, as are the exponentials; inputs and outputs have their own
-/// types.
+/// What is multiplied in: scores, values, the layers of polynomial feature maps, the update of the sums over
+/// linear keys and their read. Sums, denominators, exponentials and activations are float32 in every mode;
+/// inputs and outputs have their own types.
 enum class Arithmetic : std::uint8_t {
   float32,
   /// 8-bit integers, summed in 32 bits, as SageAttention (arXiv 2410.02367) does on GPUs: queries with a
   /// scale each, keys less a common vector with a scale each, weights in 255ths of the largest of their block
-  /// of 128 keys, values with a scale per channel and block. Kernels must have it: rehyat/arithmetic.hpp.
+  /// of 128 keys, values with a scale per channel and block. Weights of layers have a scale per unit, what
+  /// they read a range per token; features and values of the sums a scale or a range per block of 192 tokens;
+  /// sums that are read a scale per channel and 128 features. Kernels must have it: rehyat/arithmetic.hpp.
   /// Faster and less exact: relative L2 about 1e-2 on real inputs, and see attention.hpp.
   int8,
 };

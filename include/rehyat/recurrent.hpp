@@ -40,7 +40,7 @@ struct RecurrentConfig {
   bool separate_denominator = false;  ///< with FeatureMap::given: chunks bring the denominator's features too
   Stabilizer stabilizer = Stabilizer::row_max;
   std::optional<float> scale = std::nullopt;
-  /// Of the softmax branch; no part of the state, which is the same for all.
+  /// No part of the state, which is the same for all.
   Arithmetic arithmetic = Arithmetic::float32;
   float denominator_epsilon = 0;
   float denominator_floor = 0;

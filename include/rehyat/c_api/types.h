@@ -73,7 +73,7 @@ enum { REHYAT_CAUSAL = 0, REHYAT_BIDIRECTIONAL = 1 };
 typedef int32_t rehyat_stabilizer;
 enum { REHYAT_STABILIZER_ROW_MAX = 0, REHYAT_STABILIZER_NONE = 1 };
 
-/// What the softmax branch multiplies in: rehyat/parameters.hpp. Other modes than float32, the default, need
+/// What is multiplied in: rehyat/parameters.hpp. Other modes than float32, the default, need
 /// kernels that have them: rehyat_add_dispatch(<target> ARITHMETIC).
 typedef int32_t rehyat_arithmetic;
 enum { REHYAT_ARITHMETIC_FLOAT32 = 0, REHYAT_ARITHMETIC_INT8 = 1 };
