@@ -19,8 +19,12 @@
 #define REHYAT_ISA avx512
 #endif
 #elif defined(__AVX2__) && defined(__FMA__)
-#define REHYAT_ISA avx2
 #define REHYAT_KERNEL_ISA_AVX2
+#ifdef __AVXVNNI__
+#define REHYAT_ISA avx2_vnni
+#else
+#define REHYAT_ISA avx2
+#endif
 #elif defined(__aarch64__) && defined(__ARM_NEON)
 #define REHYAT_ISA neon
 #define REHYAT_KERNEL_ISA_NEON

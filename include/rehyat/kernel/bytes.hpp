@@ -4,8 +4,9 @@
 #include "rehyat/kernel/tile_shape.hpp"
 
 // Units without it have no int8 kernels: vpmaddubsw of AVX2 saturates.
-#if (defined(REHYAT_KERNEL_ISA_SCALAR) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) || \
-    (defined(REHYAT_KERNEL_ISA_AVX512) && defined(__AVX512VNNI__))
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ &&                                                            \
+    (defined(REHYAT_KERNEL_ISA_SCALAR) || (defined(REHYAT_KERNEL_ISA_AVX512) && defined(__AVX512VNNI__)) || \
+     (defined(REHYAT_KERNEL_ISA_AVX2) && defined(__AVXVNNI__)))
 #define REHYAT_KERNEL_INT8 1
 #endif
 
@@ -26,7 +27,7 @@ inline constexpr float unsigned_shift = 0.0f;
 /// bit of a float from 2^23 to 2^24 counts 1, and 1.5 * 2^23 leaves room on both sides.
 inline constexpr float byte_bias = 12582912.0f;
 
-#ifdef REHYAT_KERNEL_ISA_AVX512
+#if defined(REHYAT_KERNEL_ISA_AVX512)
 
 /// __m512i is a vector of 64-bit integers to the compiler: GCC 12 copies every accumulator of that type twice
 /// a step to make it one of 32 bits, at half the speed.
@@ -75,6 +76,52 @@ struct Bytes {
   static REHYAT_INLINE Bytes select(std::uint32_t mask, V x, Bytes y) {
     return {_mm512_ternarylogic_epi32(_mm512_set1_epi32(static_cast<int>(mask)), _mm512_castps_si512(x.b),
                                       y.b, 0xCA)};
+  }
+};
+
+#elif defined(REHYAT_KERNEL_ISA_AVX2)
+
+/// Not __m256i, as with AVX-512.
+typedef int Int32Lanes __attribute__((__vector_size__(32)));
+
+struct Integers {
+  Int32Lanes b;
+  static REHYAT_INLINE Integers zero() { return {Int32Lanes{}}; }
+  friend REHYAT_INLINE V to_float(Integers x) {
+    return {{V::Batch(_mm256_cvtepi32_ps(reinterpret_cast<__m256i>(x.b)))}};
+  }
+};
+
+struct Bytes {
+  __m256i b;
+
+  static REHYAT_INLINE Bytes load(const Word* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+  }
+  static REHYAT_INLINE Bytes broadcast(Word x) { return {_mm256_set1_epi32(static_cast<int>(x))}; }
+  REHYAT_INLINE void store(Word* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), b); }
+
+  /// Halves of 16 bits: x0 and x2 give the lower bytes of each, x1 and x3 the upper ones.
+  static REHYAT_INLINE Bytes lowest_of(V x0, V x1, V x2, V x3) {
+    const __m256i even = _mm256_and_si256(halves(x0, x2), _mm256_set1_epi16(0xFF));
+    return {_mm256_or_si256(even, _mm256_slli_epi16(halves(x1, x3), 8))};
+  }
+  static REHYAT_INLINE void store_lowest(V x, std::int8_t* p) {
+    const __m256i order = _mm256_set1_epi32(0x0C080400);  // in each half of the vector
+    const __m256i bytes = _mm256_shuffle_epi8(_mm256_castps_si256(x.b), order);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p),
+                     _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
+  }
+
+  friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, Bytes signed_bytes) {
+    return {reinterpret_cast<Int32Lanes>(
+        _mm256_dpbusd_avx_epi32(reinterpret_cast<__m256i>(sum.b), unsigned_bytes.b, signed_bytes.b))};
+  }
+
+ private:
+  static REHYAT_INLINE __m256i halves(V low, V high) {
+    return _mm256_blend_epi16(_mm256_castps_si256(low.b), _mm256_slli_epi32(_mm256_castps_si256(high.b), 16),
+                              0xAA);
   }
 };
 
