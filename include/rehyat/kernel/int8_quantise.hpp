@@ -36,9 +36,10 @@ struct Int8Scratch {
   float* centre;       ///< [padded head_dim], 0 behind head_dim
   Word* keys;          ///< [key_block][key_stride]
   float* key_scale;    ///< [key_block]
-  float* key_start;    ///< [key_block]: what the 128 of the queries adds to a score, to be taken off
+  float* key_start;    ///< [key_block]: for what the 128 of the queries adds to a score and `dot` leaves
   Word* values;        ///< [key_block / 4][value_stride]: bytes of 4 keys a channel
   float* value_scale;  ///< [value_stride]
+  Word* value_start;   ///< [value_stride]: what `dot` takes from the sums over a block's keys; or nothing
   Word* weights;       ///< [key_block / 4][query_block]: bytes of 4 keys a query
   int64_t words;       ///< of a query's bytes
   int64_t key_stride;
@@ -66,6 +67,7 @@ struct Int8Scratch {
     s.key_start = floats(key_block);
     s.values = words(key_block / bytes_per_word * s.value_stride);
     s.value_scale = floats(s.value_stride);
+    s.value_start = words(unsigned_shift == 0.0f ? 0 : s.value_stride);
     s.weights = words(key_block / bytes_per_word * query_block);
     s.size = used;
     return s;
@@ -108,7 +110,7 @@ struct Magnitude {
 template <int C>
 inline void quantise_queries(const Int8Queries& to, const float* queries, int64_t head_dim) {
   constexpr int64_t width = C * V::lanes;
-  const V bias = V::broadcast(byte_bias + 128.0f);
+  const V bias = V::broadcast(unsigned_bias + 128.0f);
   for (int64_t i = 0; i < width; i += V::lanes) {
     Magnitude magnitude;
     for (int64_t d = 0; d < head_dim; ++d) magnitude.add(V::load(queries + d * width + i));
@@ -230,10 +232,13 @@ inline void quantise_values(const Int8Scratch& s, const KeyRange& keys, int64_t 
       const auto biased = [&](int64_t key) {
         return key < keys.count ? fma(load_part<E>(rows.row<E>(key), d, value_dim), inverse, bias) : bias;
       };
+      Integers start = Integers::zero();
       for (int64_t key = 0; key < keys.count; key += bytes_per_word) {
-        Bytes::lowest_of(biased(key), biased(key + 1), biased(key + 2), biased(key + 3))
-            .store(s.values + key / bytes_per_word * s.value_stride + d);
+        const Bytes word = Bytes::lowest_of(biased(key), biased(key + 1), biased(key + 2), biased(key + 3));
+        word.store(s.values + key / bytes_per_word * s.value_stride + d);
+        start = add_shift(start, word);
       }
+      if constexpr (unsigned_shift != 0.0f) start.store(s.value_start + d);
     }
   });
 }

@@ -51,7 +51,7 @@ inline void int8_weights(Word* weights, Lanes<C>& total, const float* scores, co
                          const float* query_scale, int64_t keys) {
   constexpr int64_t width = C * V::lanes;
   REHYAT_UNROLL for (int c = 0; c < C; ++c) total[c] = V::broadcast(0.0f);
-  const V bias = V::broadcast(byte_bias), most = V::broadcast(255.0f);
+  const V bias = V::broadcast(unsigned_bias), most = V::broadcast(255.0f);
   for (int64_t key = 0; key < keys; key += bytes_per_word) {
     const int64_t rows = keys - key;
     REHYAT_UNROLL for (int c = 0; c < C; ++c) {
@@ -82,7 +82,11 @@ template <int C>
   for_row_strips(value_dim, [&]<int R>(int64_t dim) {
     ahead.advance();
     IntegerTile<R, C> tile;
-    tile.clear();
+    if constexpr (unsigned_shift == 0.0f) {
+      tile.clear();
+    } else {
+      tile.start_rows(s.value_start + dim);
+    }
     tile.multiply_add(s.values + dim, 1, s.value_stride, s.weights, width, steps);
     REHYAT_UNROLL for (int r = 0; r < R; ++r) {
       const V scale = V::broadcast(s.value_scale[dim + r]);
