@@ -213,6 +213,9 @@ consteval const Shape* shape_named(std::string_view name) {
 
 /// 80 chunks: one shot leaves out what only a next chunk would read, which must not count.
 constexpr Shape long_clip = {"long_240x10x15_2x128", 240, 10, 15, 2, 2, 128, 3, 1, 256, 256};
+/// Few queries and heads: groups of query blocks, which share what is made of the keys, are as small as they
+/// get.
+constexpr Shape one_frame = {"frame_1x18x24_3x64", 1, 18, 24, 3, 3, 64, 1, 0, 64, 64};
 constexpr const Shape* chunk = shape_named("chunk_3x30x52_12x128");
 constexpr const Shape* phone = shape_named("phone_31x20x30_12x128");
 constexpr const Shape* phone_2_heads = shape_named("phone_31x20x30_2x128");
@@ -259,6 +262,11 @@ constexpr Row rows[] = {
        narrow_over_float32<float16, HybridAttention>(state, s, &hybrid_attention<ThreadPool>);
      }},
     {"int8_over_float32/exact", chunk, false,
+     [](benchmark::State& state, const Setting& s) {
+       int8_over_float32<SoftmaxAttention>(state, s, &softmax_attention<ThreadPool>);
+     },
+     has_int8},
+    {"int8_over_float32/exact", &one_frame, false,
      [](benchmark::State& state, const Setting& s) {
        int8_over_float32<SoftmaxAttention>(state, s, &softmax_attention<ThreadPool>);
      },

@@ -9,6 +9,7 @@
 # Adds to <target> one small translation unit per instruction set, and the PUBLIC definitions by which the headers know
 # them. Call it for one target of a program; what links to that target sees the same kernels.
 include_guard(GLOBAL)
+include(CheckCXXSourceCompiles)
 
 # The instruction sets that have kernels for the processor built for.
 function(rehyat_available_isas result)
@@ -42,14 +43,31 @@ endfunction()
 # The arithmetic besides float32 that an instruction set has kernels of.
 function(rehyat_available_arithmetic result isa)
   set(scalar int8)
+  set(avx2 int8)
   set(avx512 int8)
+  set(neon int8)
   set(${result} ${${isa}} PARENT_SCOPE)
+endfunction()
+
+# What adds ARM's dot products to the build's own flags. Those may know of them already, with an -mcpu that an -march would
+# contradict.
+function(rehyat_dotprod_flags result)
+  set(flags)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+    check_cxx_source_compiles("#ifndef __ARM_FEATURE_DOTPROD\n#error\n#endif\nint main() {}" REHYAT_DOTPROD_BY_DEFAULT)
+    if(NOT REHYAT_DOTPROD_BY_DEFAULT)
+      set(flags -march=armv8.2-a+dotprod)
+    endif()
+  endif()
+  set(${result} ${flags} PARENT_SCOPE)
 endfunction()
 
 # The compiler's flags for the kernels of an instruction set and arithmetic.
 function(rehyat_arithmetic_flags result isa arithmetic)
   rehyat_isa_flags(flags ${isa})
+  set(avx2_int8 -mavxvnni)
   set(avx512_int8 -mavx512vnni)
+  rehyat_dotprod_flags(neon_int8)
   set(${result} ${flags} ${${isa}_${arithmetic}} PARENT_SCOPE)
 endfunction()
 

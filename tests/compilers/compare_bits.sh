@@ -68,7 +68,7 @@ check_unit() {
   local strays
   strays=$(nm -C "$1" | grep -E '^[0-9a-f]* +[VWvwu] ' | grep -v "rehyat::kernel::$2::" || true)
   if [[ -n $strays ]]; then complain "$1: weak symbols outside rehyat::kernel::$2:"$'\n'"$strays"; fi
-  if [[ $2 == avx2 || $2 == avx512 ]]; then python3 "$source_dir/fused.py" "$1" || failed=1; fi
+  if [[ $2 == avx* ]]; then python3 "$source_dir/fused.py" "$1" || failed=1; fi
 }
 
 # check_uninitialised OBJECT
@@ -106,14 +106,14 @@ build_units() {
   done
 }
 
-# The int8 kernels, whose flags say more than their instruction set's.
+# check_int8_unit ISA NAMESPACE FLAGS: the int8 kernels, whose flags say more than their instruction set's.
 check_int8_unit() {
-  local isa_flags
-  read -ra isa_flags <<<"${flags[avx512]} -mavx512vnni"
-  sed "s/@isa@/avx512/; s/@arithmetic@/int8/" "$source_dir/../../cmake/arithmetic_unit.cpp.in" >"$program.int8.cpp"
-  compile "$program.int8.o" -O2 -ffp-contract=off "${isa_flags[@]}" -fno-exceptions "$program.int8.cpp"
-  check_unit "$program.int8.o" avx512_vnni
-  check_uninitialised "$program.int8.o"
+  local isa_flags unit=$program.int8_$1
+  read -ra isa_flags <<<"${flags[$1]} $3"
+  sed "s/@isa@/$1/; s/@arithmetic@/int8/" "$source_dir/../../cmake/arithmetic_unit.cpp.in" >"$unit.cpp"
+  compile "$unit.o" -O2 -ffp-contract=off "${isa_flags[@]}" -fno-exceptions "$unit.cpp"
+  check_unit "$unit.o" "$2"
+  check_uninitialised "$unit.o"
 }
 
 # The kernels of the compiler's flags.
@@ -153,7 +153,13 @@ check_compiler() {
     build_units "$variant" "${isas[@]}"
     compare_variant "$variant"
   done
-  if [[ " ${isas[*]} " == *" avx512 "* ]]; then check_int8_unit; fi
+  for isa in "${isas[@]}"; do
+    case $isa in
+      avx2) check_int8_unit avx2 avx2_vnni -mavxvnni ;;
+      avx512) check_int8_unit avx512 avx512_vnni -mavx512vnni ;;
+      neon) check_int8_unit neon neon_dotprod -march=armv8.2-a+dotprod ;;
+    esac
+  done
   if [[ -n $emulator ]]; then emulate_old_cpus; fi
   if [[ " ${isas[*]} " == *" avx2 "* ]]; then
     build_units "-O2 -mf16c" avx2  # float16 by instruction instead of by shifts

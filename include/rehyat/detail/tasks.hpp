@@ -52,13 +52,15 @@ inline constexpr std::int64_t most_group_queries = 768;
 inline constexpr std::int64_t least_attend_tasks = 48;
 
 /// `most_queries`: tokens of the longest entry. Groups are smaller where the phase would otherwise have too
-/// few tasks for its workers.
+/// few tasks for its workers, but not below what the kernels need to be worth their preparation of the keys.
 inline AttendGrid attend_grid(const Call& call, std::int64_t columns, std::int64_t most_queries) {
   const std::int64_t blocks = call.heads / call.kv_heads * ceil_div(most_queries, call.kernels->query_block);
   const std::int64_t most_blocks = most_group_queries / call.kernels->query_block;
   const std::int64_t sequences = call.one_thread ? least_attend_tasks : call.batch * columns * call.kv_heads;
   const std::int64_t share = ceil_div(blocks, ceil_div(least_attend_tasks, sequences < 1 ? 1 : sequences));
-  const std::int64_t per_group = share < 1 ? 1 : share > most_blocks ? most_blocks : share;
+  const std::int64_t least = blocks < call.kernels->least_group ? blocks : call.kernels->least_group;
+  const std::int64_t enough = share < least ? least : share > most_blocks ? most_blocks : share;
+  const std::int64_t per_group = enough < 1 ? 1 : enough;
   return {.columns = columns,
           .kv_heads = call.kv_heads,
           .groups = ceil_div(blocks, per_group),

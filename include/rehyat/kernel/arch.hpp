@@ -19,11 +19,19 @@
 #define REHYAT_ISA avx512
 #endif
 #elif defined(__AVX2__) && defined(__FMA__)
-#define REHYAT_ISA avx2
 #define REHYAT_KERNEL_ISA_AVX2
+#ifdef __AVXVNNI__
+#define REHYAT_ISA avx2_vnni
+#else
+#define REHYAT_ISA avx2
+#endif
 #elif defined(__aarch64__) && defined(__ARM_NEON)
-#define REHYAT_ISA neon
 #define REHYAT_KERNEL_ISA_NEON
+#ifdef __ARM_FEATURE_DOTPROD
+#define REHYAT_ISA neon_dotprod
+#else
+#define REHYAT_ISA neon
+#endif
 #else
 #define REHYAT_ISA scalar
 #define REHYAT_KERNEL_ISA_SCALAR

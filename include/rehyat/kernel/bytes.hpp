@@ -4,8 +4,10 @@
 #include "rehyat/kernel/tile_shape.hpp"
 
 // Units without it have no int8 kernels: vpmaddubsw of AVX2 saturates.
-#if (defined(REHYAT_KERNEL_ISA_SCALAR) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) || \
-    (defined(REHYAT_KERNEL_ISA_AVX512) && defined(__AVX512VNNI__))
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ &&                                                            \
+    (defined(REHYAT_KERNEL_ISA_SCALAR) || (defined(REHYAT_KERNEL_ISA_AVX512) && defined(__AVX512VNNI__)) || \
+     (defined(REHYAT_KERNEL_ISA_AVX2) && defined(__AVXVNNI__)) ||                                           \
+     (defined(REHYAT_KERNEL_ISA_NEON) && defined(__ARM_FEATURE_DOTPROD)))
 #define REHYAT_KERNEL_INT8 1
 #endif
 
@@ -19,14 +21,22 @@ typedef std::uint32_t __attribute__((__may_alias__)) Word;
 inline constexpr int64_t bytes_per_word = 4;
 
 /// What `dot` of this instruction set takes from every unsigned byte: its sums lack unsigned_shift times
-/// those of the signed bytes.
+/// those of the signed bytes. sdot multiplies signed bytes alone: unsigned ones are stored less 128. (usdot,
+/// which does not, came five years after it with ARMv8.6: see bench/NOTES.md.)
+#ifdef REHYAT_KERNEL_ISA_NEON
+inline constexpr float unsigned_shift = 128.0f;
+#else
 inline constexpr float unsigned_shift = 0.0f;
+#endif
 
 /// x + byte_bias, rounded once, has in its lowest byte the integer nearest to x, for |x| <= 2^21: the lowest
 /// bit of a float from 2^23 to 2^24 counts 1, and 1.5 * 2^23 leaves room on both sides.
 inline constexpr float byte_bias = 12582912.0f;
 
-#ifdef REHYAT_KERNEL_ISA_AVX512
+/// The same of bytes that `dot` takes for unsigned, as they are stored.
+inline constexpr float unsigned_bias = byte_bias - unsigned_shift;
+
+#if defined(REHYAT_KERNEL_ISA_AVX512)
 
 /// __m512i is a vector of 64-bit integers to the compiler: GCC 12 copies every accumulator of that type twice
 /// a step to make it one of 32 bits, at half the speed.
@@ -37,6 +47,10 @@ struct Integers {
   Int32Lanes b;
   static REHYAT_INLINE Integers zero() { return {Int32Lanes{}}; }
   friend REHYAT_INLINE Integers divided_by_256(Integers x) { return {x.b >> 8}; }
+  static REHYAT_INLINE Integers broadcast(Word x) {
+    return {reinterpret_cast<Int32Lanes>(_mm512_set1_epi32(static_cast<int>(x)))};
+  }
+  REHYAT_INLINE void store(Word* p) const { _mm512_storeu_si512(p, reinterpret_cast<__m512i>(b)); }
   friend REHYAT_INLINE V to_float(Integers x) {
     return {{V::Batch(_mm512_maskz_cvtepi32_ps(V::all, reinterpret_cast<__m512i>(x.b)))}};
   }
@@ -64,7 +78,7 @@ struct Bytes {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
   }
 
-  /// sum + the four products of each lane: unsigned * signed. 32 bits do not overflow, see int8_scratch.hpp.
+  /// sum + the four products of each lane: unsigned * signed. 32 bits do not overflow, see Int8Scratch.
   friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, Bytes signed_bytes) {
     return {reinterpret_cast<Int32Lanes>(
         _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum.b), unsigned_bytes.b, signed_bytes.b))};
@@ -82,12 +96,114 @@ struct Bytes {
   }
 };
 
+#elif defined(REHYAT_KERNEL_ISA_AVX2)
+
+/// Not __m256i, as with AVX-512.
+typedef int Int32Lanes __attribute__((__vector_size__(32)));
+
+struct Integers {
+  Int32Lanes b;
+  static REHYAT_INLINE Integers zero() { return {Int32Lanes{}}; }
+  friend REHYAT_INLINE Integers divided_by_256(Integers x) { return {x.b >> 8}; }
+  static REHYAT_INLINE Integers broadcast(Word x) {
+    return {reinterpret_cast<Int32Lanes>(_mm256_set1_epi32(static_cast<int>(x)))};
+  }
+  REHYAT_INLINE void store(Word* p) const {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(b));
+  }
+  friend REHYAT_INLINE V to_float(Integers x) {
+    return {{V::Batch(_mm256_cvtepi32_ps(reinterpret_cast<__m256i>(x.b)))}};
+  }
+};
+
+struct Bytes {
+  __m256i b;
+
+  static REHYAT_INLINE Bytes load(const Word* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+  }
+  static REHYAT_INLINE Bytes broadcast(Word x) { return {_mm256_set1_epi32(static_cast<int>(x))}; }
+  REHYAT_INLINE void store(Word* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), b); }
+  REHYAT_INLINE void store_first(Word* p, int64_t count) const {
+    _mm256_maskstore_epi32(reinterpret_cast<int*>(p), V::first(count), b);
+  }
+
+  /// Halves of 16 bits: x0 and x2 give the lower bytes of each, x1 and x3 the upper ones.
+  static REHYAT_INLINE Bytes lowest_of(V x0, V x1, V x2, V x3) {
+    const __m256i even = _mm256_and_si256(halves(x0, x2), _mm256_set1_epi16(0xFF));
+    return {_mm256_or_si256(even, _mm256_slli_epi16(halves(x1, x3), 8))};
+  }
+  static REHYAT_INLINE void store_lowest(V x, std::int8_t* p) {
+    const __m256i order = _mm256_set1_epi32(0x0C080400);  // in each half of the vector
+    const __m256i bytes = _mm256_shuffle_epi8(_mm256_castps_si256(x.b), order);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p),
+                     _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
+  }
+
+  friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, Bytes signed_bytes) {
+    return {reinterpret_cast<Int32Lanes>(
+        _mm256_dpbusd_avx_epi32(reinterpret_cast<__m256i>(sum.b), unsigned_bytes.b, signed_bytes.b))};
+  }
+
+ private:
+  static REHYAT_INLINE __m256i halves(V low, V high) {
+    return _mm256_blend_epi16(_mm256_castps_si256(low.b), _mm256_slli_epi32(_mm256_castps_si256(high.b), 16),
+                              0xAA);
+  }
+};
+
+#elif defined(REHYAT_KERNEL_ISA_NEON)
+
+struct Integers {
+  int32x4_t b;
+  static REHYAT_INLINE Integers zero() { return {vdupq_n_s32(0)}; }
+  friend REHYAT_INLINE Integers divided_by_256(Integers x) { return {vshrq_n_s32(x.b, 8)}; }
+  static REHYAT_INLINE Integers broadcast(Word x) { return {vreinterpretq_s32_u32(vdupq_n_u32(x))}; }
+  REHYAT_INLINE void store(Word* p) const { vst1q_u32(p, vreinterpretq_u32_s32(b)); }
+  friend REHYAT_INLINE V to_float(Integers x) { return {{V::Batch(vcvtq_f32_s32(x.b))}}; }
+};
+
+struct Bytes {
+  int8x16_t b;
+
+  static REHYAT_INLINE Bytes load(const Word* p) { return {vreinterpretq_s8_u32(vld1q_u32(p))}; }
+  static REHYAT_INLINE Bytes broadcast(Word x) { return {vreinterpretq_s8_u32(vdupq_n_u32(x))}; }
+  REHYAT_INLINE void store(Word* p) const { vst1q_u32(p, vreinterpretq_u32_s8(b)); }
+  REHYAT_INLINE void store_first(Word* p, int64_t count) const {
+    Word all[V::lanes];
+    store(all);
+    for (int64_t i = 0; i < count; ++i) p[i] = all[i];
+  }
+
+  /// Each shift inserts above the lower bits, which stay.
+  static REHYAT_INLINE Bytes lowest_of(V x0, V x1, V x2, V x3) {
+    const uint16x8_t even = vreinterpretq_u16_u32(vsliq_n_u32(bits(x0), bits(x2), 16));
+    const uint16x8_t odd = vreinterpretq_u16_u32(vsliq_n_u32(bits(x1), bits(x3), 16));
+    return {vreinterpretq_s8_u16(vsliq_n_u16(even, odd, 8))};
+  }
+  static REHYAT_INLINE void store_lowest(V x, std::int8_t* p) {
+    const uint16x4_t halves = vmovn_u32(bits(x));
+    const uint8x8_t bytes = vmovn_u16(vcombine_u16(halves, halves));
+    const std::uint32_t word = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
+    __builtin_memcpy(p, &word, sizeof word);
+  }
+
+  friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, Bytes signed_bytes) {
+    return {vdotq_s32(sum.b, unsigned_bytes.b, signed_bytes.b)};
+  }
+
+ private:
+  static REHYAT_INLINE uint32x4_t bits(V x) { return vreinterpretq_u32_f32(x.b); }
+};
+
 #else
 
 struct Integers {
   std::int32_t b;
   static REHYAT_INLINE Integers zero() { return {0}; }
   friend REHYAT_INLINE Integers divided_by_256(Integers x) { return {x.b >> 8}; }
+  static REHYAT_INLINE Integers broadcast(Word x) { return {static_cast<std::int32_t>(x)}; }
+  REHYAT_INLINE void store(Word* p) const { *p = static_cast<Word>(b); }
   friend REHYAT_INLINE V to_float(Integers x) { return {static_cast<float>(x.b)}; }
 };
 
@@ -126,6 +242,16 @@ struct Bytes {
 
 #endif
 
+/// sum + unsigned_shift times the signed bytes of each lane: what `dot` takes from its sums.
+REHYAT_INLINE Integers add_shift(Integers sum, Bytes signed_bytes) {
+  if constexpr (unsigned_shift != 0.0f) {
+    static_assert(unsigned_shift == 0.0f || unsigned_shift == 128.0f);
+    const Bytes half = Bytes::broadcast(0x40404040u);  // 64s as they are stored: 128 is none
+    sum = dot(dot(sum, half, signed_bytes), half, signed_bytes);
+  }
+  return sum;
+}
+
 /// R x C vectors of sums of products, as RegisterTile has them of floats.
 template <int R, int C>
 struct IntegerTile {
@@ -141,6 +267,13 @@ struct IntegerTile {
   REHYAT_INLINE void divide_by_256() {
     REHYAT_UNROLL for (int r = 0; r < R; ++r) {
       REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = divided_by_256(at[r][c]);
+    }
+  }
+
+  /// Row r starts at p[r].
+  REHYAT_INLINE void start_rows(const Word* p) {
+    REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = Integers::broadcast(p[r]);
     }
   }
 

@@ -3,18 +3,32 @@
 
 #include "rehyat/kernel/arch.hpp"
 
-#ifdef REHYAT_KERNEL_ISA_AVX512
+#if defined(REHYAT_KERNEL_ISA_AVX512) || defined(REHYAT_KERNEL_ISA_AVX2)
 #include <cpuid.h>
+#elif defined(REHYAT_KERNEL_ISA_NEON) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
 /// Asked on a processor that has the instruction set of this unit.
 inline bool cpu_runs(Arithmetic arithmetic) {
-#ifdef REHYAT_KERNEL_ISA_AVX512
+#if defined(REHYAT_KERNEL_ISA_AVX512)
   unsigned a = 0, b = 0, c = 0, d = 0;
   __get_cpuid_count(7, 0, &a, &b, &c, &d);
   if (arithmetic == Arithmetic::int8) return (c & 1u << 11) != 0;  // AVX512_VNNI
+#elif defined(REHYAT_KERNEL_ISA_AVX2)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  __get_cpuid_count(7, 1, &a, &b, &c, &d);
+  if (arithmetic == Arithmetic::int8) return (a & 1u << 4) != 0;  // AVX_VNNI
+#elif defined(REHYAT_KERNEL_ISA_NEON)
+  if (arithmetic == Arithmetic::int8) {
+#if defined(__ARM_FEATURE_DOTPROD)  // every processor that this unit was compiled for
+    return true;
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) & 1ul << 20) != 0;  // HWCAP_ASIMDDP
+#endif
+  }
 #endif
   return arithmetic == Arithmetic::float32 || (native_isa == Isa::scalar && arithmetic == Arithmetic::int8);
 }

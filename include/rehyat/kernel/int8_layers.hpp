@@ -42,12 +42,13 @@ struct ByteRows {
   V upper[static_cast<std::size_t>(bytes_per_word)], lower[static_cast<std::size_t>(bytes_per_word)];
 
   /// Byte j of (x - low) * inverse, biased.
-  REHYAT_INLINE void set(int j, V biased) { upper[j] = lower[j] = biased; }
+  REHYAT_INLINE void set(int j, V biased) { upper[j] = lower[j] = biased - V::broadcast(unsigned_shift); }
   /// The same in 256ths: a nearest byte (a half goes up), and what is left, counted from -128.
   REHYAT_INLINE void set_two(int j, V biased) {
     const V bias = V::broadcast(byte_bias), n = biased - bias;
-    upper[j] = fma(n + V::broadcast(0.25f), V::broadcast(1.0f / 256.0f), bias);
-    lower[j] = fma(upper[j] - bias, V::broadcast(-256.0f), n) + V::broadcast(byte_bias + 128.0f);
+    const V nearest = fma(n + V::broadcast(0.25f), V::broadcast(1.0f / 256.0f), bias);
+    upper[j] = nearest - V::broadcast(unsigned_shift);
+    lower[j] = fma(nearest - bias, V::broadcast(-256.0f), n) + V::broadcast(unsigned_bias + 128.0f);
   }
 };
 

@@ -60,8 +60,8 @@ class Int8Read {
     for (int64_t f = 0; f < features; f += feature_span) {
       const int64_t span = f / feature_span * stride, count = least(features - f);
       quantise_columns(
-          {s.sums + f / bytes_per_word * stride, stride, s.value_scale + span, s.value_sum + span}, count,
-          stride, [&](int64_t i, int64_t d) {
+          {s.sums + f / bytes_per_word * stride, stride, s.value_scale + span, s.value_sum + span, nullptr},
+          count, stride, [&](int64_t i, int64_t d) {
             const float row = s.row[f + i], inverse = row == 0.0f ? 0.0f : 1.0f / row;
             return V::load(task.sums + (f + i) * stride + d) * V::broadcast(inverse);
           });

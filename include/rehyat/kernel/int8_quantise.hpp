@@ -42,6 +42,7 @@ struct Int8Scratch {
   float* key_sum;      ///< [key_block]: of a key's elements, for the 128 of the queries
   Word* values;        ///< [key_block / 4][value_stride]: bytes of 4 keys a channel
   float* value_scale;  ///< [value_stride]
+  Word* value_start;   ///< [value_stride]: what `dot` takes from the sums over a block's keys; or nothing
   Word* weights;       ///< [key_block / 4][query_block]: bytes of 4 keys a query
   int64_t words;       ///< of a query's bytes
   int64_t key_stride;
@@ -69,6 +70,7 @@ struct Int8Scratch {
     s.key_sum = floats(key_block);
     s.values = words(key_block / bytes_per_word * s.value_stride);
     s.value_scale = floats(s.value_stride);
+    s.value_start = words(unsigned_shift == 0.0f ? 0 : s.value_stride);
     s.weights = words(key_block / bytes_per_word * query_block);
     s.size = used;
     return s;
@@ -123,7 +125,7 @@ REHYAT_INLINE Magnitude magnitude_of(int64_t count, Element element) {
 template <int C>
 inline void quantise_queries(const Int8Queries& to, const float* queries, int64_t head_dim) {
   constexpr int64_t width = C * V::lanes;
-  const V bias = V::broadcast(byte_bias + 128.0f);
+  const V bias = V::broadcast(unsigned_bias + 128.0f);
   for (int64_t i = 0; i < width; i += V::lanes) {
     const Magnitude magnitude =
         magnitude_of(head_dim, [&](int64_t d) { return V::load(queries + d * width + i); });
@@ -240,7 +242,8 @@ struct Int8Columns {
   Word* words;     ///< [count / 4][stride]
   int64_t stride;  ///< a multiple of the lanes
   float* scale;    ///< [stride]
-  float* sum;      ///< [stride], of a column's elements, as their bytes have them; null: not asked for
+  float* sum;      ///< [stride]: of a column's elements, as their bytes have them; null: not asked for
+  Word* start;  ///< [stride]: what `dot` takes from the sums over the rows, if it does; null: not asked for
 };
 
 /// row(i, d) is the vector at column d of row i.
@@ -252,16 +255,21 @@ REHYAT_INLINE void quantise_columns(const Int8Columns& to, int64_t count, int64_
     magnitude.scale().store(to.scale + d);
     const V inverse = magnitude.inverse();
     V sum = V::broadcast(0.0f);
+    Integers start = Integers::zero();
     for (int64_t i = 0; i < count; i += bytes_per_word) {
       V biased[static_cast<std::size_t>(bytes_per_word)];
       REHYAT_UNROLL for (int j = 0; j < bytes_per_word; ++j) {
         biased[j] = i + j < count ? fma(row(i + j, d), inverse, bias) : bias;
         if (to.sum != nullptr) sum = sum + (biased[j] - bias);
       }
-      Bytes::lowest_of(biased[0], biased[1], biased[2], biased[3])
-          .store(to.words + i / bytes_per_word * to.stride + d);
+      const Bytes word = Bytes::lowest_of(biased[0], biased[1], biased[2], biased[3]);
+      word.store(to.words + i / bytes_per_word * to.stride + d);
+      start = add_shift(start, word);
     }
     if (to.sum != nullptr) (sum * magnitude.scale()).store(to.sum + d);
+    if constexpr (unsigned_shift != 0.0f) {
+      if (to.start != nullptr) start.store(to.start + d);
+    }
   }
 }
 

@@ -41,7 +41,7 @@ inline void int8_weights(Word* weights, Lanes<C>& total, const float* scores, co
                          const float* query_scale, int64_t keys) {
   constexpr int64_t width = C * V::lanes;
   REHYAT_UNROLL for (int c = 0; c < C; ++c) total[c] = V::broadcast(0.0f);
-  const V bias = V::broadcast(byte_bias), most = V::broadcast(255.0f);
+  const V bias = V::broadcast(unsigned_bias), most = V::broadcast(255.0f);
   for (int64_t key = 0; key < keys; key += bytes_per_word) {
     const int64_t rows = keys - key;
     REHYAT_UNROLL for (int c = 0; c < C; ++c) {
@@ -72,7 +72,11 @@ template <int C>
   for_row_strips(value_dim, [&]<int R>(int64_t dim) {
     ahead.advance();
     IntegerTile<R, C> tile;
-    tile.clear();
+    if constexpr (unsigned_shift == 0.0f) {
+      tile.clear();
+    } else {
+      tile.start_rows(s.value_start + dim);
+    }
     tile.multiply_add(s.values + dim, 1, s.value_stride, s.weights, width, steps);
     REHYAT_UNROLL for (int r = 0; r < R; ++r) {
       const V scale = V::broadcast(s.value_scale[dim + r]);
@@ -145,7 +149,8 @@ inline void add_int8_softmax(const AttendTask& task, const AttendScratch& a, con
     });
     with_element(keys.v.type, [&]<class E>(E) {
       const SourceRows values{keys.v, task.dims.value_dim};
-      quantise_columns({s.values, s.value_stride, s.value_scale, nullptr}, keys.count, values.dim,
+      quantise_columns({s.values, s.value_stride, s.value_scale, nullptr, s.value_start}, keys.count,
+                       values.dim,
                        [&](int64_t i, int64_t d) { return load_part<E>(values.row<E>(i), d, values.dim); });
     });
     for_query_blocks([&]<int C>(const QueryBlock& b, const Int8Queries& q) {

@@ -162,6 +162,9 @@ struct Kernels {
   void (*fold)(const kernel::FoldTask&);
   void (*scan)(const kernel::ScanTask&);
   void (*convert)(const kernel::ConvertTask&);
+  /// Query blocks that an attend task should have, where there are as many: what a task makes of its keys is
+  /// made once for all of them.
+  std::int64_t least_group = 1;
   /// The same instruction set in another arithmetic: null where that was not built in or the processor does
   /// not run it. Of a table of float32, which is what callers hold; null in the others.
   const Kernels* (*in)(Arithmetic) = nullptr;
