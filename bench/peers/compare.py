@@ -25,7 +25,8 @@ import table
 from contestants import PeerError
 
 FLOAT32_TOLERANCE = 1e-5  # relative L2 of two float32 computations of the same
-FLOAT16_TOLERANCE = 5e-3  # where keys and values were rounded to float16
+# where something was rounded to float16 or to bytes
+ROUNDED_TOLERANCE = {"float16": 5e-3, "int8": 3e-2}
 SETTLE_SECONDS = 0.02  # for threads of the last run that still spin
 
 
@@ -98,7 +99,8 @@ def judge(contestant, reference):
     """Notes the distance of a contestant's output from rehyat's; raises PeerError if they disagree."""
     if reference.skipped:
         raise PeerError("rehyat's own output, to compare with, is missing")
-    tolerance = FLOAT16_TOLERANCE if "float16" in contestant.about["arithmetic"] else FLOAT32_TOLERANCE
+    tolerance = max((tolerance for rounded, tolerance in ROUNDED_TOLERANCE.items()
+                     if rounded in contestant.about["arithmetic"]), default=FLOAT32_TOLERANCE)
     contestant.error = clips.distance(contestant.output, reference.output)
     if not contestant.error <= tolerance:
         raise PeerError(f"its output is {contestant.error:.1e} from rehyat's; at most {tolerance:.0e} is expected")

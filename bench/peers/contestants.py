@@ -25,7 +25,8 @@ def all_peers(build):
     built = "the benchmarks built (REHYAT_BUILD_BENCH=ON)"
     torch = [sys.executable, str(HERE / "torch_peer.py")]
     return {
-        "rehyat": Peer([program("rehyat")], ("exact", "hybrid", "hybrid_recurrent"), built),
+        "rehyat": Peer([program("rehyat"), "float32"], ("exact", "hybrid", "hybrid_recurrent"), built),
+        "rehyat_int8": Peer([program("rehyat"), "int8"], ("exact", "hybrid"), f"a processor with int8 products and {built}"),
         "eigen": Peer([program("eigen")], ("exact",), built),
         "onednn": Peer([program("onednn")], ("exact",), f"oneDNN (Debian: libdnnl-dev) and {built}"),
         "ggml": Peer([program("ggml"), "float32"], ("exact",), f"ggml installed and {built}"),

@@ -1,6 +1,6 @@
 // The peer rehyat: its exact attention, hybrid attention in one shot, and the same chunk by chunk from an
-// empty state. Besides what all peers say: "operations" of the operator on this clip, and of the last one
-// "streaming_bytes".
+// empty state, in the arithmetic that the variant names. Besides what all peers say: "operations" of the
+// operator on this clip, and of the last one "streaming_bytes".
 
 #include <cstddef>
 #include <stdexcept>
@@ -20,6 +20,13 @@ template <class T>
 T value_of(const Result<T>& result) {
   check(result.status());
   return *result;
+}
+
+Arithmetic arithmetic_of(const Call& call) {
+  for (const Arithmetic arithmetic : {Arithmetic::float32, Arithmetic::int8}) {
+    if (call.variant == arithmetic_name(arithmetic)) return arithmetic;
+  }
+  throw std::runtime_error("rehyat has no arithmetic " + call.variant);
 }
 
 /// phi of one side: two layers, gelu between, softplus after, powers 1 and 2.
@@ -52,7 +59,10 @@ class Features {
 class Rehyat : public Peer {
  public:
   Rehyat(const Clip& clip, const Call& call)
-      : clip_(&clip), pool_(call.threads), out_(static_cast<std::size_t>(clip.heads * clip.head_size())) {}
+      : clip_(&clip),
+        arithmetic_(arithmetic_of(call)),
+        pool_(call.threads),
+        out_(static_cast<std::size_t>(clip.heads * clip.head_size())) {}
 
   std::vector<float> output() override { return out_; }
   nlohmann::json about() const override {
@@ -61,7 +71,7 @@ class Rehyat : public Peer {
                             number(REHYAT_VERSION_PATCH)},
             {"compiler", __VERSION__},
             {"isa", isa_name(default_kernels().isa)},
-            {"arithmetic", "float32"},
+            {"arithmetic", arithmetic_name(arithmetic_)},
             {"operations", operations_}};
   }
 
@@ -73,6 +83,7 @@ class Rehyat : public Peer {
     p.k = view(clip_->k.data.data());
     p.v = view(clip_->v.data.data());
     p.out = view(out_.data());
+    p.arithmetic = arithmetic_;
     return p;
   }
   HybridAttention hybrid_parameters(const Features& q, const Features& k) {
@@ -83,6 +94,7 @@ class Rehyat : public Peer {
     return p;
   }
   const Clip* clip_;
+  Arithmetic arithmetic_;
   ThreadPool pool_;
   double operations_ = 0;
 
