@@ -1,7 +1,7 @@
 #pragma once
 // Vectors of bytes, four to a lane of float, and their sums of products in 32 bits.
 
-#include "rehyat/kernel/tile_shape.hpp"
+#include "rehyat/kernel/register_tile.hpp"
 
 // Units without it have no int8 kernels: vpmaddubsw of AVX2 saturates.
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ &&                                                            \
@@ -60,6 +60,7 @@ struct Bytes {
 
   static REHYAT_INLINE Bytes load(const Word* p) { return {_mm512_loadu_si512(p)}; }
   static REHYAT_INLINE Bytes broadcast(Word x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
+  static REHYAT_INLINE Bytes broadcast_at(const Word* p) { return broadcast(*p); }
   REHYAT_INLINE void store(Word* p) const { _mm512_storeu_si512(p, b); }
 
   /// The lowest bytes of four biased vectors, the first in the lowest place.
@@ -118,6 +119,7 @@ struct Bytes {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
   }
   static REHYAT_INLINE Bytes broadcast(Word x) { return {_mm256_set1_epi32(static_cast<int>(x))}; }
+  static REHYAT_INLINE Bytes broadcast_at(const Word* p) { return broadcast(*p); }
   REHYAT_INLINE void store(Word* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), b); }
 
   /// Halves of 16 bits: x0 and x2 give the lower bytes of each, x1 and x3 the upper ones.
@@ -154,11 +156,23 @@ struct Integers {
   friend REHYAT_INLINE V to_float(Integers x) { return {{V::Batch(vcvtq_f32_s32(x.b))}}; }
 };
 
+/// A word that stands in the lowest lane and counts for all: sdot takes it from there. To fill all lanes
+/// (ld1r, dup) takes a vector pipe, 8 times for the 24 sdot of a step; a load of a float takes none, while
+/// one of an integer becomes ld1r with Clang.
+struct LowestWord {
+  int8x8_t b;
+};
+typedef float __attribute__((__may_alias__)) FloatWord;
+
 struct Bytes {
   int8x16_t b;
 
   static REHYAT_INLINE Bytes load(const Word* p) { return {vreinterpretq_s8_u32(vld1q_u32(p))}; }
   static REHYAT_INLINE Bytes broadcast(Word x) { return {vreinterpretq_s8_u32(vdupq_n_u32(x))}; }
+  static REHYAT_INLINE LowestWord broadcast_at(const Word* p) {
+    const float32x2_t word = {*reinterpret_cast<const FloatWord*>(p), 0.0f};
+    return {vreinterpret_s8_f32(word)};
+  }
   REHYAT_INLINE void store(Word* p) const { vst1q_u32(p, vreinterpretq_u32_s8(b)); }
 
   /// Each shift inserts above the lower bits, which stay.
@@ -176,6 +190,9 @@ struct Bytes {
 
   friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, Bytes signed_bytes) {
     return {vdotq_s32(sum.b, unsigned_bytes.b, signed_bytes.b)};
+  }
+  friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, LowestWord signed_bytes) {
+    return {vdotq_lane_s32(sum.b, unsigned_bytes.b, signed_bytes.b, 0)};
   }
 
  private:
@@ -197,6 +214,7 @@ struct Bytes {
 
   static REHYAT_INLINE Bytes load(const Word* p) { return {*p}; }
   static REHYAT_INLINE Bytes broadcast(Word x) { return {x}; }
+  static REHYAT_INLINE Bytes broadcast_at(const Word* p) { return broadcast(*p); }
   REHYAT_INLINE void store(Word* p) const { *p = b; }
   static REHYAT_INLINE Bytes lowest_of(V x0, V x1, V x2, V x3) {
     return {lowest(x0) | lowest(x1) << 8 | lowest(x2) << 16 | lowest(x3) << 24};
@@ -260,8 +278,9 @@ struct IntegerTile {
       Bytes x[static_cast<std::size_t>(C)];
       REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = Bytes::load(b + c * V::lanes);
       REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-        const Bytes y = Bytes::broadcast(a[r * row_stride]);
+        const auto y = Bytes::broadcast_at(a + r * row_stride);
         REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = dot(at[r][c], x[c], y);
+        keep_row_order();
       }
     }
   }
