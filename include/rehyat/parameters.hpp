@@ -30,8 +30,9 @@ enum class Arithmetic : std::uint8_t {
   float32,
   /// 8-bit integers, summed in 32 bits, as SageAttention (arXiv 2410.02367) does on GPUs: queries with a
   /// scale each, keys less a common vector with a scale each, weights in 255ths of the largest of their block
-  /// of 128 keys, values with a scale per channel and block. Kernels must have it: rehyat/arithmetic.hpp.
-  /// Faster and less exact: relative L2 about 1e-2 on real inputs, and see attention.hpp.
+  /// of 128 keys, values with a scale per channel and block. Kernels must have it (AVX-512 VNNI, AVX-VNNI,
+  /// ARM dot products, or scalar): rehyat/arithmetic.hpp. Faster and less exact: relative L2 about 1e-2 on
+  /// real inputs, and see attention.hpp.
   int8,
 };
 
