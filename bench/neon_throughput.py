@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """How busy the NEON inner loops keep the FMA pipes of an Arm core, judged by llvm-mca.
 
-Compiles the kernels of rehyat for NEON, one dispatch unit with the flags of cmake/RehyatDispatch.cmake, and
-takes the inner loops of the full register tile from the machine code: innermost loops whose arithmetic is
-nothing but a whole number of tiles' FMAs. The debug information says which function of the source each came
+Compiles the kernels of rehyat for NEON, one dispatch unit an arithmetic with the flags of
+cmake/RehyatDispatch.cmake, and takes the inner loops of the full register tile from the machine code: innermost
+loops whose arithmetic is nothing but a whole number of tiles' FMAs, which are fmla in float32 and sdot in int8. The debug information says which function of the source each came
 from. Each loop goes to llvm-mca as it is, with its loads, prefetches and address arithmetic.
 
   busy   FMAs of an iteration / (cycles of an iteration * pipes that take an FMA); 100 % is the core's peak
@@ -13,7 +13,7 @@ from. Each loop goes to llvm-mca as it is, with its loads, prefetches and addres
 
   bench/neon_throughput.py                                              # GCC
   bench/neon_throughput.py --compiler 'clang++ --target=aarch64-linux-gnu'
-  bench/neon_throughput.py --object neon.o --json neon.json             # an object compiled with -g
+  bench/neon_throughput.py --arithmetic int8 --object neon.o --json neon.json     # an object compiled with -g
 """
 
 import argparse
@@ -25,14 +25,31 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import typing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-UNIT = '#include "rehyat/kernel/instantiate.hpp"\n\nREHYAT_DEFINE_KERNELS(neon)\n'
 ITERATIONS = 1000
+
+
+class Unit(typing.NamedTuple):
+    """The kernels of an arithmetic."""
+    source: str
+    flags: tuple
+    fma: str  # a multiply-add
+    expected: tuple  # roles of loops that it must have
+
+
+UNITS = {
+    "float32": Unit('#include "rehyat/kernel/instantiate.hpp"\n\nREHYAT_DEFINE_KERNELS(neon)\n', (), "fmla",
+                    ("scores", "values")),
+    "int8": Unit('#include "rehyat/kernel/instantiate_int8.hpp"\n\nREHYAT_DEFINE_KERNELS_IN(int8, neon)\n',
+                 ("-march=armv8.2-a+dotprod",), "sdot", ("int8 scores", "int8 values")),
+}
 
 # What a loop computes, by the function of the source that it was written in or inlined to, innermost first.
 ROLES = {"score_block": "scores", "dense_layer": "phi layer", "add_outer_products": "state update",
-         "join_linear": "state read", "softmax_step": "values", "accumulate": "values, state read"}
+         "join_linear": "state read", "softmax_step": "values", "accumulate": "values, state read",
+         "int8_scores": "int8 scores", "int8_values": "int8 values"}
 # A call of accumulate that was inlined is one of the two; its caller says which.
 GENERAL = {"accumulate": ("join_linear", "softmax_step")}
 
@@ -58,12 +75,12 @@ def run(command, text=None):
     return done.stdout
 
 
-def compile_unit(args, folder):
+def compile_unit(unit, args, folder):
     command = shlex.split(args.compiler)
     find_tool(command[0], "clang" if "clang" in command[0] else "g++-aarch64-linux-gnu")
     source, built = folder / "neon.cpp", folder / "neon.o"
-    source.write_text(UNIT)
-    run(command + shlex.split(args.flags) + ["-g", f"-I{ROOT / 'include'}", "-c", source, "-o", built])
+    source.write_text(unit.source)
+    run(command + shlex.split(args.flags) + [*unit.flags, "-g", f"-I{ROOT / 'include'}", "-c", source, "-o", built])
     return built
 
 
@@ -103,11 +120,11 @@ def mnemonics(body):
     return [instruction.split()[0] for _, instruction, _ in body]
 
 
-def is_tile(body, tile):
+def is_tile(body, fma, tile):
     """A whole number of tiles' FMAs, and no other arithmetic on vectors."""
-    fmas = mnemonics(body).count("fmla")
+    fmas = mnemonics(body).count(fma)
     others = [text for _, text, _ in body if VECTOR_REGISTER.search(text)
-              and not text.startswith("fmla") and not text.startswith(MOVES)]
+              and not text.startswith(fma) and not text.startswith(MOVES)]
     return fmas > 0 and fmas % tile == 0 and not others
 
 
@@ -128,21 +145,21 @@ def role_of(names):
     return ROLES[callers[0] if callers else found[0]]
 
 
-def find_loops(linked, llvm, tile):
+def find_loops(unit, linked, llvm, tile):
     """The tiles' loops with their roles; the same code found twice (inlined to two callers) once."""
     found = {}
     for function in disassemble(linked, llvm):
         for body in innermost_loops(function):
-            if not is_tile(body, tile):
+            if not is_tile(body, unit.fma, tile):
                 continue
-            fma = next(address for address, text, _ in body if text.startswith("fmla"))
-            names = source_functions(linked, llvm, fma)
+            first = next(address for address, text, _ in body if text.startswith(unit.fma))
+            names = source_functions(linked, llvm, first)
             role = role_of(names)
             if role is None:
                 print(f"skipped: a loop of {names[0]}, of no known role", file=sys.stderr)
                 continue
             found.setdefault((role, tuple(mnemonics(body))), (role, body))
-    missing = [role for role in ("scores", "values") if not any(key[0].startswith(role) for key in found)]
+    missing = [role for role in unit.expected if not any(key[0].startswith(role) for key in found)]
     if missing:
         raise Failure(f"found no inner loop of {' and '.join(missing)}: the object has no debug information (-g), or "
                       f"a tile has another number of FMAs than --tile={tile}")
@@ -182,12 +199,12 @@ def bottleneck(text):
     return {name: float(share) for name, share in waits if float(share) >= 1}
 
 
-def measure(role, body, cpu, llvm):
+def measure(unit, role, body, cpu, llvm):
     report, text = simulate(body, cpu, llvm)
     region = report["CodeRegions"][0]
     names = mnemonics(body)
-    fmas = names.count("fmla")
-    pipes = round(1 / region["InstructionInfoView"]["InstructionList"][names.index("fmla")]["RThroughput"])
+    fmas = names.count(unit.fma)
+    pipes = round(1 / region["InstructionInfoView"]["InstructionList"][names.index(unit.fma)]["RThroughput"])
     cycles = region["SummaryView"]["TotalCycles"] / ITERATIONS
     throughput = region["SummaryView"]["BlockRThroughput"]
     stores = sum(2 if name == "stp" else 1 for name in names if name.startswith("st"))
@@ -215,8 +232,9 @@ def table(rows):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--object", type=pathlib.Path, help="an AArch64 object of the kernels, compiled with -g, "
-                        "instead of compiling one")
+    parser.add_argument("--arithmetic", nargs="+", choices=UNITS, default=list(UNITS), help="%(default)s")
+    parser.add_argument("--object", type=pathlib.Path, help="an AArch64 object of the kernels of one arithmetic, compiled "
+                        "with -g, instead of compiling one")
     parser.add_argument("--compiler", default="aarch64-linux-gnu-g++", help="with its options (%(default)s)")
     parser.add_argument("--flags", default="-std=c++20 -O3 -DNDEBUG -ffp-contract=off -fno-exceptions -fno-rtti",
                         help="of the unit (%(default)s)")
@@ -231,14 +249,18 @@ def arguments():
 
 def main():
     args = arguments()
+    if args.object and len(args.arithmetic) != 1:
+        raise Failure("--object: say of which --arithmetic")
+    loops = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        linked = link(args.object or compile_unit(args, folder), folder)
-        loops = find_loops(linked, args.llvm, args.tile)
-    rows = [measure(role, body, cpu, args.llvm) for role, body in loops for cpu in args.cpu]
+        for unit in map(UNITS.get, args.arithmetic):
+            linked = link(args.object or compile_unit(unit, args, folder), folder)
+            loops += [(unit, role, body) for role, body in find_loops(unit, linked, args.llvm, args.tile)]
+    rows = [measure(unit, role, body, cpu, args.llvm) for unit, role, body in loops for cpu in args.cpu]
     print(table(rows))
     if args.show:
-        for role, body in loops:
+        for _, role, body in loops:
             print(f"\n{role}\n{assembly(body)}", end="")
     if args.json:
         built_with = str(args.object) if args.object else f"{args.compiler} {args.flags}"

@@ -15,6 +15,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 # The quick rows, and those of the README that take longer.
 QUOTED = "^quick/|^full/(exact/chunk|hybrid_causal/(phone|wan)).*_12x128/(avx512|neon|avx2/threads:1/head_major)"
+QUOTED_PAIRS = "^quick/|^full/int8.*/avx2/threads:1"
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -32,7 +33,7 @@ class Sizes:
     pairs: str  # rows of bench_ratios and bench_reference
 
 
-FULL = Sizes(QUOTED, 5, 2, "31x20x30_12x128", 256, "31,62,125,250,500,1000", 30, "13x20x30", "^quick/")
+FULL = Sizes(QUOTED, 5, 2, "31x20x30_12x128", 256, "31,62,125,250,500,1000", 30, "13x20x30", QUOTED_PAIRS)
 TRIAL = Sizes("^quick/.*/small", 1, 1, "8x8x8_2x64", 64, "8,16,32,64", 2, "7x8x8", "^quick/.*/small")
 
 

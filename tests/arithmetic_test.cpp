@@ -3,14 +3,15 @@
 #include "rehyat/arithmetic.hpp"
 
 #include <gtest/gtest.h>
-#ifdef __aarch64__
+#if defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
 #endif
 
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -286,17 +287,6 @@ TEST_P(RefusedArithmeticTest, ByTheRecurrence) {
 
 REHYAT_TEST_ALL_ISAS(RefusedArithmeticTest);
 
-#if defined(__x86_64__)
-/// Whether Linux lists a flag of the processor.
-bool listed(const std::string& flag) {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string word; file >> word;) {
-    if (word == flag) return true;
-  }
-  return false;
-}
-#endif
-
 /// What the processor has is there, and nothing else.
 TEST(ArithmeticModesTest, AreThoseOfTheCpu) {
   EXPECT_STREQ(arithmetic_name(Arithmetic::float32), "float32");
@@ -304,14 +294,13 @@ TEST(ArithmeticModesTest, AreThoseOfTheCpu) {
   for (const Isa isa : support::tested_isas()) {
     const Kernels& kernels = **find_kernels(isa_name(isa));
     EXPECT_TRUE(has_arithmetic(kernels, Arithmetic::float32));
+    bool expected = isa == Isa::scalar;
 #if defined(__x86_64__)
-    const bool expected = isa == Isa::scalar || (isa == Isa::avx2 && listed("avx_vnni")) ||
-                          (isa == Isa::avx512 && listed("avx512_vnni"));
-#elif defined( \
-    __aarch64__)  // qemu-user emulates dot products unless told to be an older core (-cpu cortex-a53)
-    const bool expected = isa == Isa::scalar || (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
-#else
-    const bool expected = isa == Isa::scalar;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (isa == Isa::avx512) expected = __builtin_cpu_supports("avx512vnni");
+    if (isa == Isa::avx2) expected = __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 16u) != 0;
+#elif defined(__aarch64__)  // under qemu-user true, but for older cores (-cpu cortex-a53)
+    if (isa == Isa::neon) expected = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 #endif
     EXPECT_EQ(has_arithmetic(kernels, Arithmetic::int8), expected) << isa_name(isa);
   }

@@ -2,7 +2,9 @@
 // Kernels with arithmetic modes besides float32. They are not compiled unless asked for:
 //   with run-time dispatch:  rehyat_add_dispatch(app ARITHMETIC); the default kernels then have them
 //   with headers alone:      pass arithmetic_kernels() of this header to the operator
-// A mode that the kernels in use do not have is refused by every operator, with its name.
+// A mode that the kernels in use do not have is refused by every operator, with its name. int8 runs on
+// AVX-512 with VNNI, AVX2 with AVX-VNNI (-mavxvnni), NEON with dot products (-march=armv8.2-a+dotprod) and in
+// the portable kernels.
 
 #include "rehyat/kernels.hpp"
 

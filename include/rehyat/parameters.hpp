@@ -32,8 +32,9 @@ enum class Arithmetic : std::uint8_t {
   /// scale each, keys less a common vector with a scale each, weights in 255ths of the largest of their block
   /// of 128 keys, values with a scale per channel and block. Weights of layers have a scale per unit, what
   /// they read a range per token; features and values of the sums a scale or a range per block of 192 tokens;
-  /// sums that are read a scale per channel and 128 features. Kernels must have it: rehyat/arithmetic.hpp.
-  /// Faster and less exact: relative L2 about 1e-2 on real inputs, and see attention.hpp.
+  /// sums that are read a scale per channel and 128 features. Kernels must have it (AVX-512 VNNI, AVX-VNNI,
+  /// ARM dot products, or scalar): rehyat/arithmetic.hpp. Faster and less exact: relative L2 about 1e-2 on
+  /// real inputs, and see attention.hpp.
   int8,
 };
 

@@ -1,7 +1,7 @@
 #pragma once
 // Vectors of bytes, four to a lane of float, and their sums of products in 32 bits.
 
-#include "rehyat/kernel/tile_shape.hpp"
+#include "rehyat/kernel/register_tile.hpp"
 
 // Units without it have no int8 kernels: vpmaddubsw of AVX2 saturates.
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ &&                                                            \
@@ -61,6 +61,7 @@ struct Bytes {
 
   static REHYAT_INLINE Bytes load(const Word* p) { return {_mm512_loadu_si512(p)}; }
   static REHYAT_INLINE Bytes broadcast(Word x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
+  static REHYAT_INLINE Bytes broadcast_at(const Word* p) { return broadcast(*p); }
   REHYAT_INLINE void store(Word* p) const { _mm512_storeu_si512(p, b); }
   REHYAT_INLINE void store_first(Word* p, int64_t count) const {
     _mm512_mask_storeu_epi32(p, V::first(count), b);
@@ -123,6 +124,7 @@ struct Bytes {
     return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
   }
   static REHYAT_INLINE Bytes broadcast(Word x) { return {_mm256_set1_epi32(static_cast<int>(x))}; }
+  static REHYAT_INLINE Bytes broadcast_at(const Word* p) { return broadcast(*p); }
   REHYAT_INLINE void store(Word* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), b); }
   REHYAT_INLINE void store_first(Word* p, int64_t count) const {
     _mm256_maskstore_epi32(reinterpret_cast<int*>(p), V::first(count), b);
@@ -163,11 +165,23 @@ struct Integers {
   friend REHYAT_INLINE V to_float(Integers x) { return {{V::Batch(vcvtq_f32_s32(x.b))}}; }
 };
 
+/// A word that stands in the lowest lane and counts for all: sdot takes it from there. To fill all lanes
+/// (ld1r, dup) takes a vector pipe, 8 times for the 24 sdot of a step; a load of a float takes none, while
+/// one of an integer becomes ld1r with Clang.
+struct LowestWord {
+  int8x8_t b;
+};
+typedef float __attribute__((__may_alias__)) FloatWord;
+
 struct Bytes {
   int8x16_t b;
 
   static REHYAT_INLINE Bytes load(const Word* p) { return {vreinterpretq_s8_u32(vld1q_u32(p))}; }
   static REHYAT_INLINE Bytes broadcast(Word x) { return {vreinterpretq_s8_u32(vdupq_n_u32(x))}; }
+  static REHYAT_INLINE LowestWord broadcast_at(const Word* p) {
+    const float32x2_t word = {*reinterpret_cast<const FloatWord*>(p), 0.0f};
+    return {vreinterpret_s8_f32(word)};
+  }
   REHYAT_INLINE void store(Word* p) const { vst1q_u32(p, vreinterpretq_u32_s8(b)); }
   REHYAT_INLINE void store_first(Word* p, int64_t count) const {
     Word all[V::lanes];
@@ -191,6 +205,9 @@ struct Bytes {
   friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, Bytes signed_bytes) {
     return {vdotq_s32(sum.b, unsigned_bytes.b, signed_bytes.b)};
   }
+  friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, LowestWord signed_bytes) {
+    return {vdotq_lane_s32(sum.b, unsigned_bytes.b, signed_bytes.b, 0)};
+  }
 
  private:
   static REHYAT_INLINE uint32x4_t bits(V x) { return vreinterpretq_u32_f32(x.b); }
@@ -212,6 +229,7 @@ struct Bytes {
 
   static REHYAT_INLINE Bytes load(const Word* p) { return {*p}; }
   static REHYAT_INLINE Bytes broadcast(Word x) { return {x}; }
+  static REHYAT_INLINE Bytes broadcast_at(const Word* p) { return broadcast(*p); }
   REHYAT_INLINE void store(Word* p) const { *p = b; }
   REHYAT_INLINE void store_first(Word* p, int64_t count) const {
     if (count > 0) *p = b;
@@ -285,8 +303,9 @@ struct IntegerTile {
       Bytes x[static_cast<std::size_t>(C)];
       REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = Bytes::load(b + c * V::lanes);
       REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-        const Bytes y = Bytes::broadcast(a[r * row_stride]);
+        const auto y = Bytes::broadcast_at(a + r * row_stride);
         REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = dot(at[r][c], x[c], y);
+        keep_row_order();
       }
     }
   }
