@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "rehyat/kernel/int8_activation.hpp"
+#include "rehyat/kernel/narrow_activation.hpp"
 #include "rehyat/kernel/tile_shape.hpp"
 
 namespace rehyat::kernel {
@@ -191,30 +191,30 @@ TEST_F(ExpTest, GeluKeepsItsRelativeAccuracy) {
 }
 
 /// As IEEE says, whatever the divisor: denominators may be subnormal, or nearly overflow.
-/// What is rounded to bytes next.
-TEST_F(ExpTest, ShortFormsForBytes) {
+/// What is rounded to bytes or halves next.
+TEST_F(ExpTest, ShortForms) {
   const std::vector<float> exponents = nonpositive_floats(-126.0f, 4001);
   const auto exp2_error = [](float y, float x) { return relative(y, std::exp2(static_cast<double>(x))); };
-  const Worst of_exp2 = worst([](V x) { return exp2_for_bytes(x); }, exponents, exp2_error);
+  const Worst of_exp2 = worst([](V x) { return short_exp2(x); }, exponents, exp2_error);
   EXPECT_LE(of_exp2.error, 3.1e-6) << "at " << of_exp2.at;
-  EXPECT_EQ(result_of([](V x) { return exp2_for_bytes(x); }, 0.0f), 1.0f);
+  EXPECT_EQ(result_of([](V x) { return short_exp2(x); }, 0.0f), 1.0f);
 
   const std::vector<float> values = both_signs(nonpositive_floats(-80.0f, 4001));
   const auto softplus_error = [](float y, float x) {
     const double d = static_cast<double>(x);
     return relative(y, std::max(d, 0.0) + std::log1p(std::exp(-std::abs(d))));
   };
-  const Worst of_softplus = worst([](V x) { return softplus_for_bytes(x); }, values, softplus_error);
+  const Worst of_softplus = worst([](V x) { return short_softplus(x); }, values, softplus_error);
   EXPECT_LE(of_softplus.error, 7e-5) << "at " << of_softplus.at;
 
   const auto gelu_error = [](float y, float x) {
     const double d = static_cast<double>(x);
     return std::abs(static_cast<double>(y) - d / 2 * std::erfc(-d / std::numbers::sqrt2));
   };
-  const Worst of_gelu = worst([](V x) { return gelu_for_bytes(x); }, values, gelu_error);
+  const Worst of_gelu = worst([](V x) { return short_gelu(x); }, values, gelu_error);
   EXPECT_LE(of_gelu.error, 2.1e-4) << "at " << of_gelu.at;
   for (const float x : {1e-30f, -1e-6f, 1e-3f}) {
-    EXPECT_NEAR(result_of([](V y) { return gelu_for_bytes(y); }, x) / x, 0.5f, 1e-3f);
+    EXPECT_NEAR(result_of([](V y) { return short_gelu(y); }, x) / x, 0.5f, 1e-3f);
   }
 }
 

@@ -21,7 +21,7 @@ inline constexpr const char* mode_names[] = {"oneshot", "recurrent"};
 
 inline constexpr const char* direction_names[] = {"causal", "bidirectional"};
 inline constexpr const char* stabilizer_names[] = {"row_max", "none"};
-inline constexpr const char* arithmetic_names[] = {"float32", "int8"};
+inline constexpr const char* arithmetic_names[] = {"float32", "int8", "float16"};
 inline constexpr const char* storage_names[] = {"f32", "bf16", "f16"};  ///< of ElementType
 
 template <class Enum, std::size_t n>

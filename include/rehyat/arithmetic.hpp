@@ -26,6 +26,7 @@ inline const Kernels& arithmetic_kernels() { return default_kernels(); }
 }  // namespace rehyat
 
 #else
+#include "rehyat/kernel/instantiate_float16.hpp"
 #include "rehyat/kernel/instantiate_int8.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
@@ -34,6 +35,9 @@ inline constexpr Kernels native_arithmetic_table = with_arithmetic([](Arithmetic
   const Kernels* kernels = nullptr;
 #ifdef REHYAT_KERNEL_INT8
   if (arithmetic == Arithmetic::int8) kernels = &native_int8_table;
+#endif
+#ifdef REHYAT_KERNEL_FLOAT16
+  if (arithmetic == Arithmetic::float16) kernels = &native_float16_table;
 #endif
   return kernels;
 });

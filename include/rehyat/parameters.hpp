@@ -36,15 +36,22 @@ enum class Arithmetic : std::uint8_t {
   /// ARM dot products, or scalar): rehyat/arithmetic.hpp. Faster and less exact: relative L2 about 1e-2 on
   /// real inputs, and see attention.hpp.
   int8,
+  /// Half precision: the same with elements of 11 bits, in which products are summed in short runs. No range
+  /// of inputs overflows, as every row or column is scaled to a largest magnitude of 1. Kernels must have it
+  /// (AVX512-FP16, ARMv8.2 FP16): rehyat/arithmetic.hpp. Relative L2 about 1e-3 on real inputs, and see
+  /// attention.hpp.
+  float16,
 };
 
-/// "float32" or "int8".
+/// "float32", "int8" or "float16".
 constexpr const char* arithmetic_name(Arithmetic arithmetic) {
   switch (arithmetic) {
     case Arithmetic::float32:
       return "float32";
     case Arithmetic::int8:
       return "int8";
+    case Arithmetic::float16:
+      return "float16";
   }
   return "unknown";
 }

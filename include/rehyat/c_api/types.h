@@ -76,7 +76,7 @@ enum { REHYAT_STABILIZER_ROW_MAX = 0, REHYAT_STABILIZER_NONE = 1 };
 /// What is multiplied in: rehyat/parameters.hpp. Other modes than float32, the default, need
 /// kernels that have them: rehyat_add_dispatch(<target> ARITHMETIC).
 typedef int32_t rehyat_arithmetic;
-enum { REHYAT_ARITHMETIC_FLOAT32 = 0, REHYAT_ARITHMETIC_INT8 = 1 };
+enum { REHYAT_ARITHMETIC_FLOAT32 = 0, REHYAT_ARITHMETIC_INT8 = 1, REHYAT_ARITHMETIC_FLOAT16 = 2 };
 
 /// Element-wise functions inside a feature map.
 typedef int32_t rehyat_activation;

@@ -12,8 +12,12 @@
 #define REHYAT_ISA scalar
 #elif defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && defined(__AVX512CD__)
 #define REHYAT_KERNEL_ISA_AVX512
-#ifdef __AVX512VNNI__  // the same instruction set to the operators, but functions that other units must not
-                       // share
+// the same instruction set to the operators, but functions that other units must not share
+#if defined(__AVX512VNNI__) && defined(__AVX512FP16__)
+#define REHYAT_ISA avx512_vnni_fp16
+#elif defined(__AVX512FP16__)
+#define REHYAT_ISA avx512_fp16
+#elif defined(__AVX512VNNI__)
 #define REHYAT_ISA avx512_vnni
 #else
 #define REHYAT_ISA avx512
@@ -27,7 +31,11 @@
 #endif
 #elif defined(__aarch64__) && defined(__ARM_NEON)
 #define REHYAT_KERNEL_ISA_NEON
-#ifdef __ARM_FEATURE_DOTPROD
+#if defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+#define REHYAT_ISA neon_dotprod_fp16
+#elif defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+#define REHYAT_ISA neon_fp16
+#elif defined(__ARM_FEATURE_DOTPROD)
 #define REHYAT_ISA neon_dotprod
 #else
 #define REHYAT_ISA neon

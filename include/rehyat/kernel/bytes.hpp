@@ -2,6 +2,7 @@
 // Vectors of bytes, four to a lane of float, and their sums of products in 32 bits.
 
 #include "rehyat/kernel/register_tile.hpp"
+#include "rehyat/kernel/words.hpp"
 
 // Units without it have no int8 kernels: vpmaddubsw of AVX2 saturates.
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ &&                                                            \
@@ -14,11 +15,6 @@
 #ifdef REHYAT_KERNEL_INT8
 
 REHYAT_BEGIN_ISA_NAMESPACE
-
-/// Four bytes, in the scratch memory of a task.
-typedef std::uint32_t __attribute__((__may_alias__)) Word;
-
-inline constexpr int64_t bytes_per_word = 4;
 
 /// What `dot` of this instruction set takes from every unsigned byte: its sums lack unsigned_shift times
 /// those of the signed bytes. sdot multiplies signed bytes alone: unsigned ones are stored less 128. (usdot,
@@ -79,7 +75,7 @@ struct Bytes {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
   }
 
-  /// sum + the four products of each lane: unsigned * signed. 32 bits do not overflow, see Int8Scratch.
+  /// sum + the four products of each lane: unsigned * signed. 32 bits do not overflow, see ByteFormat.
   friend REHYAT_INLINE Integers dot(Integers sum, Bytes unsigned_bytes, Bytes signed_bytes) {
     return {reinterpret_cast<Int32Lanes>(
         _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum.b), unsigned_bytes.b, signed_bytes.b))};
@@ -288,6 +284,8 @@ struct IntegerTile {
     }
   }
 
+  REHYAT_INLINE V value(int r, int c) const { return to_float(at[r][c]); }
+
   /// Row r starts at p[r].
   REHYAT_INLINE void start_rows(const Word* p) {
     REHYAT_UNROLL for (int r = 0; r < R; ++r) {
@@ -309,6 +307,55 @@ struct IntegerTile {
       }
     }
   }
+};
+
+/// Arithmetic::int8.
+///
+/// Sums of products: 255 * 127 * 512 dimensions or 128 keys is below 2^24, exact in 32 bits and as a float.
+struct ByteFormat {
+  static constexpr int64_t per_word = 4;
+  using Words = Bytes;
+  template <int R, int C>
+  using Tile = IntegerTile<R, C>;
+  static constexpr int rows = TileShape::rows;
+  static constexpr float limit = 127.0f;
+  static constexpr bool is_offset = true;
+
+  static REHYAT_INLINE V encode(V x, V inverse) { return fma(x, inverse, V::broadcast(byte_bias)); }
+  static REHYAT_INLINE V decode(V code) { return code - V::broadcast(byte_bias); }
+  static REHYAT_INLINE V encode_query(V x, V inverse) {
+    return fma(x, inverse, V::broadcast(unsigned_bias + 128.0f));
+  }
+  static REHYAT_INLINE V encode_weight(V weight) {
+    return fma(weight, V::broadcast(255.0f), V::broadcast(unsigned_bias));
+  }
+  static constexpr float weight_unit = 1.0f / 255.0f;
+
+  static REHYAT_INLINE Bytes pack(const V* codes) {
+    return Bytes::lowest_of(codes[0], codes[1], codes[2], codes[3]);
+  }
+  static REHYAT_INLINE void store_row(V code, Word* row, int64_t element) {
+    Bytes::store_lowest(code, reinterpret_cast<std::int8_t*>(row) + element);
+  }
+
+  /// What `dot` takes from the sums over some words, where it does.
+  struct Start {
+    Integers sum = Integers::zero();
+    REHYAT_INLINE void add(Bytes words) { sum = add_shift(sum, words); }
+    REHYAT_INLINE void store(Word* p) const {
+      if constexpr (unsigned_shift != 0.0f) sum.store(p);
+    }
+  };
+  template <int R, int C>
+  static REHYAT_INLINE void start(Tile<R, C>& tile, const Word* starts) {
+    if constexpr (unsigned_shift == 0.0f) {
+      tile.clear();
+    } else {
+      tile.start_rows(starts);
+    }
+  }
+  /// What a row with this sum adds to the products with queries, for the 128 that these count from.
+  static REHYAT_INLINE float row_start(float sum) { return (unsigned_shift - 128.0f) * sum; }
 };
 
 REHYAT_END_ISA_NAMESPACE

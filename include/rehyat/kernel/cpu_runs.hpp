@@ -16,7 +16,8 @@ inline bool cpu_runs(Arithmetic arithmetic) {
 #if defined(REHYAT_KERNEL_ISA_AVX512)
   unsigned a = 0, b = 0, c = 0, d = 0;
   __get_cpuid_count(7, 0, &a, &b, &c, &d);
-  if (arithmetic == Arithmetic::int8) return (c & 1u << 11) != 0;  // AVX512_VNNI
+  if (arithmetic == Arithmetic::int8) return (c & 1u << 11) != 0;     // AVX512_VNNI
+  if (arithmetic == Arithmetic::float16) return (d & 1u << 23) != 0;  // AVX512_FP16
 #elif defined(REHYAT_KERNEL_ISA_AVX2)
   unsigned a = 0, b = 0, c = 0, d = 0;
   __get_cpuid_count(7, 1, &a, &b, &c, &d);
@@ -27,6 +28,13 @@ inline bool cpu_runs(Arithmetic arithmetic) {
     return true;
 #elif defined(__linux__)
     return (getauxval(AT_HWCAP) & 1ul << 20) != 0;  // HWCAP_ASIMDDP
+#endif
+  }
+  if (arithmetic == Arithmetic::float16) {
+#if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+    return true;
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) & 1ul << 10) != 0;  // HWCAP_ASIMDHP
 #endif
   }
 #endif

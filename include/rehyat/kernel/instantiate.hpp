@@ -34,20 +34,22 @@ REHYAT_END_ISA_NAMESPACE
 /// Defines rehyat::dispatch::kernels_<isa>(), the one symbol that such a unit exports. The kernels of other
 /// arithmetic are in units of their own, whose flags say more; those that were built are named by
 /// REHYAT_UNIT_<ARITHMETIC>.
-#define REHYAT_DEFINE_KERNELS(isa_)                                                            \
-  namespace rehyat::dispatch {                                                                 \
-  const Kernels* kernels_##isa_();                                                             \
-  const Kernels* kernels_##isa_##_int8();                                                      \
-  const Kernels* kernels_##isa_() {                                                            \
-    static_assert(kernel::native_isa == Isa::isa_, "flags and ISA of this unit do not agree"); \
-    static constexpr Kernels table = kernel::with_arithmetic([](Arithmetic arithmetic) {       \
-      const Kernels* kernels = nullptr;                                                        \
-      if (!kernel::cpu_runs(arithmetic)) return kernels;                                       \
-      REHYAT_IF_INT8(if (arithmetic == Arithmetic::int8) kernels = kernels_##isa_##_int8();)   \
-      return kernels;                                                                          \
-    });                                                                                        \
-    return &table;                                                                             \
-  }                                                                                            \
+#define REHYAT_DEFINE_KERNELS(isa_)                                                                   \
+  namespace rehyat::dispatch {                                                                        \
+  const Kernels* kernels_##isa_();                                                                    \
+  const Kernels* kernels_##isa_##_int8();                                                             \
+  const Kernels* kernels_##isa_##_float16();                                                          \
+  const Kernels* kernels_##isa_() {                                                                   \
+    static_assert(kernel::native_isa == Isa::isa_, "flags and ISA of this unit do not agree");        \
+    static constexpr Kernels table = kernel::with_arithmetic([](Arithmetic arithmetic) {              \
+      const Kernels* kernels = nullptr;                                                               \
+      if (!kernel::cpu_runs(arithmetic)) return kernels;                                              \
+      REHYAT_IF_INT8(if (arithmetic == Arithmetic::int8) kernels = kernels_##isa_##_int8();)          \
+      REHYAT_IF_FLOAT16(if (arithmetic == Arithmetic::float16) kernels = kernels_##isa_##_float16();) \
+      return kernels;                                                                                 \
+    });                                                                                               \
+    return &table;                                                                                    \
+  }                                                                                                   \
   }
 
 /// Defines rehyat::dispatch::kernels_<isa>_<arithmetic>(), that of a unit of another arithmetic.
@@ -64,4 +66,10 @@ REHYAT_END_ISA_NAMESPACE
 #define REHYAT_IF_INT8(...) __VA_ARGS__
 #else
 #define REHYAT_IF_INT8(...)
+#endif
+
+#ifdef REHYAT_UNIT_FLOAT16
+#define REHYAT_IF_FLOAT16(...) __VA_ARGS__
+#else
+#define REHYAT_IF_FLOAT16(...)
 #endif

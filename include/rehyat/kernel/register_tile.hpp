@@ -78,13 +78,13 @@ struct RegisterTile {
   }
 };
 
-/// Calls f.template operator()<R>(first_row) for strips that cover [0, rows): whole tiles, then 4, 2 and 1
-/// rows.
-template <class F>
+/// Calls f.template operator()<R>(first_row) for strips that cover [0, rows): whole tiles of `most` rows,
+/// then 4, 2 and 1 rows.
+template <int most = TileShape::rows, class F>
 REHYAT_INLINE void for_row_strips(int64_t rows, F f) {
   int64_t row = 0;
-  for (; row + TileShape::rows <= rows; row += TileShape::rows) f.template operator()<TileShape::rows>(row);
-  if constexpr (TileShape::rows > 4) {
+  for (; row + most <= rows; row += most) f.template operator()<most>(row);
+  if constexpr (most > 4) {
     if (rows - row >= 4) {
       f.template operator()<4>(row);
       row += 4;

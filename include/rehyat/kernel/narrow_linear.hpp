@@ -1,5 +1,6 @@
 #pragma once
-// The linear branch in 8-bit integers (Arithmetic::int8): the read of the sums, and their update.
+// The linear branch in narrow elements (Arithmetic::int8 and float16): the read of the sums, and their
+// update. Of bytes:
 //
 //   read:    A_fd ~ row_f * value_scale_d * n_fd     row_f = the largest magnitude of row f, taken to the
 //   features:
@@ -12,24 +13,25 @@
 
 #include "rehyat/kernel/absorb.hpp"
 #include "rehyat/kernel/attend.hpp"
-#include "rehyat/kernel/int8_layers.hpp"
+#include "rehyat/kernel/narrow_layers.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
 /// Features that share a range in the read: their largest hides less of the others than that of all would.
 inline constexpr int64_t feature_span = 128;
 
-struct Int8ReadScratch {
-  Int8LayerScratch layers;
+template <class Format>
+struct NarrowReadScratch {
+  NarrowLayerScratch<Format> layers;
   float* row;          ///< [feature_dim]: the largest magnitude of a row of A
-  Word* sums;          ///< [feature_dim / 4][value_stride]
+  Word* sums;          ///< [feature_dim / per_word][value_stride]
   float* value_scale;  ///< [spans][value_stride]
   float* value_sum;    ///< the same: of a channel's elements, as their bytes have them
-  Word* features;      ///< [feature_span / 4][query_block]
+  Word* features;      ///< [feature_span / per_word][query_block]
   int64_t value_stride;
   int64_t size;
 
-  static Int8ReadScratch lay_out(const Dims& d, float* base) {
+  static NarrowReadScratch lay_out(const Dims& d, float* base) {
     int64_t used = 0;
     const auto take = [&](int64_t count) {
       float* p = base == nullptr ? nullptr : base + used;
@@ -37,30 +39,32 @@ struct Int8ReadScratch {
       return p;
     };
     const int64_t spans = (d.feature_dim + feature_span - 1) / feature_span;
-    Int8ReadScratch s{};
-    s.layers = Int8LayerScratch::lay_out(d, take);
+    NarrowReadScratch s{};
+    s.layers = NarrowLayerScratch<Format>::lay_out(d, take);
     s.value_stride = padded(d.value_dim);
     s.row = take(d.feature_dim);
-    s.sums = reinterpret_cast<Word*>(take(words_of(d.feature_dim) * s.value_stride));
+    s.sums = reinterpret_cast<Word*>(take(words_of<Format>(d.feature_dim) * s.value_stride));
     s.value_scale = take(spans * s.value_stride);
     s.value_sum = take(spans * s.value_stride);
-    s.features = reinterpret_cast<Word*>(take(feature_span / bytes_per_word * query_block));
+    s.features = reinterpret_cast<Word*>(take(feature_span / Format::per_word * query_block));
     s.size = used;
     return s;
   }
 };
 
 /// Read of attend: what Float32Read is in float32. The sums become bytes once for the blocks of a task.
-class Int8Read {
+template <class Format>
+class NarrowRead {
  public:
-  Int8Read(const AttendTask& task, const Int8ReadScratch& s) : task_(task), s_(s), layers_(s.layers) {
+  NarrowRead(const AttendTask& task, const NarrowReadScratch<Format>& s)
+      : task_(task), s_(s), layers_(s.layers) {
     if (task.sums == nullptr) return;
     const int64_t features = task.dims.feature_dim, stride = s.value_stride;
     find_row_magnitudes();
     for (int64_t f = 0; f < features; f += feature_span) {
       const int64_t span = f / feature_span * stride, count = least(features - f);
-      quantise_columns(
-          {s.sums + f / bytes_per_word * stride, stride, s.value_scale + span, s.value_sum + span, nullptr},
+      quantise_columns<Format>(
+          {s.sums + f / Format::per_word * stride, stride, s.value_scale + span, s.value_sum + span, nullptr},
           count, stride, [&](int64_t i, int64_t d) {
             const float row = s.row[f + i], inverse = row == 0.0f ? 0.0f : 1.0f / row;
             return V::load(task.sums + (f + i) * stride + d) * V::broadcast(inverse);
@@ -68,7 +72,7 @@ class Int8Read {
     }
   }
 
-  Int8Layers& layers() { return layers_; }
+  NarrowLayers<Format>& layers() { return layers_; }
 
   /// out[dim][query] += A^T phi, C vectors of queries a row.
   template <int C>
@@ -77,23 +81,23 @@ class Int8Read {
     const Dims& d = task_.dims;
     for (int64_t f = 0; f < d.feature_dim; f += feature_span) {
       const int64_t span = f / feature_span * s_.value_stride, count = least(d.feature_dim - f);
-      Int8Lanes x(s_.features);
-      quantise_lanes<C>(x, count, [&](int64_t i, int64_t lane) {
+      NarrowLanes x(s_.features);
+      quantise_lanes<C>(Format(), x, count, [&](int64_t i, int64_t lane) {
         return V::load(features + (f + i) * width + lane) * V::broadcast(s_.row[f + i]);
       });
-      for_row_strips(d.value_dim, [&]<int R>(int64_t dim) {
-        IntegerTile<R, C> tile;
+      for_row_strips<Format::rows>(d.value_dim, [&]<int R>(int64_t dim) {
+        typename Format::template Tile<R, C> tile;
         tile.clear();
-        tile.multiply_add(s_.sums + f / bytes_per_word * s_.value_stride + dim, 1, s_.value_stride, x.words,
-                          width, words_of(count));
+        tile.multiply_add(s_.sums + f / Format::per_word * s_.value_stride + dim, 1, s_.value_stride, x.words,
+                          width, words_of<Format>(count));
         REHYAT_UNROLL for (int r = 0; r < R; ++r) {
           const V scale = V::broadcast(s_.value_scale[span + dim + r]);
-          const V sum = V::broadcast(s_.value_sum[span + dim + r]);
+          const V sum = V::broadcast(Format::is_offset ? s_.value_sum[span + dim + r] : 0.0f);
           REHYAT_UNROLL for (int c = 0; c < C; ++c) {
             float* const to = out + (dim + r) * width + c * V::lanes;
-            const V base = fma(sum, V::load(x.start + c * V::lanes), V::load(to));
-            const V product = to_float(tile.at[r][c]) * V::load(x.scale + c * V::lanes);
-            fma(product, scale, base).store(to);
+            V base = V::load(to);
+            if constexpr (Format::is_offset) base = fma(sum, V::load(x.start + c * V::lanes), base);
+            fma(tile.value(r, c) * V::load(x.scale + c * V::lanes), scale, base).store(to);
           }
         }
       });
@@ -122,52 +126,54 @@ class Int8Read {
   }
 
   const AttendTask& task_;
-  Int8ReadScratch s_;
-  Int8Layers layers_;
+  NarrowReadScratch<Format> s_;
+  NarrowLayers<Format> layers_;
 };
 
-struct Int8UpdateScratch {
-  Int8LayerScratch layers;
+template <class Format>
+struct NarrowUpdateScratch {
+  NarrowLayerScratch<Format> layers;
   Word* features;        ///< [feature_dim][feature_stride]
   float* feature_scale;  ///< [feature_dim]
   float* feature_sum;    ///< [feature_dim]: of a row of features, as their bytes have them
-  Word* values;          ///< [absorb_block / 4][query_block]: of some channels
+  Word* values;          ///< [absorb_block / per_word][query_block]: of some channels
   int64_t size;
 
-  static constexpr int64_t feature_stride = padded(absorb_block) / bytes_per_word;
+  static constexpr int64_t feature_stride = padded(absorb_block) / Format::per_word;
 
-  static Int8UpdateScratch lay_out(const Dims& d, float* base) {
+  static NarrowUpdateScratch lay_out(const Dims& d, float* base) {
     int64_t used = 0;
     const auto take = [&](int64_t count) {
       float* p = base == nullptr ? nullptr : base + used;
       used += padded(count);
       return p;
     };
-    Int8UpdateScratch s{};
-    s.layers = Int8LayerScratch::lay_out(d, take);
+    NarrowUpdateScratch s{};
+    s.layers = NarrowLayerScratch<Format>::lay_out(d, take);
     s.features = reinterpret_cast<Word*>(take(d.feature_dim * feature_stride));
     s.feature_scale = take(d.feature_dim);
     s.feature_sum = take(d.feature_dim);
-    s.values = reinterpret_cast<Word*>(take(words_of(absorb_block) * query_block));
+    s.values = reinterpret_cast<Word*>(take(words_of<Format>(absorb_block) * query_block));
     s.size = used;
     return s;
   }
 };
 
 /// Update of absorb: what Float32Update is in float32.
-class Int8Update {
+template <class Format>
+class NarrowUpdate {
  public:
-  Int8Update(const AbsorbTask& task, const AbsorbScratch& a)
+  NarrowUpdate(const AbsorbTask& task, const AbsorbScratch& a)
       : task_(task),
         a_(a),
-        s_(Int8UpdateScratch::lay_out(task.dims, task.scratch + a.size)),
+        s_(NarrowUpdateScratch<Format>::lay_out(task.dims, task.scratch + a.size)),
         layers_(s_.layers) {}
 
-  Int8Layers& layers() { return layers_; }
+  NarrowLayers<Format>& layers() { return layers_; }
 
   /// A += phi^T V of `count` tokens, whose features are in scratch.
   void add(SourceRows values, int64_t first, int64_t count) const {
-    const float poison = quantise_rows(
+    const float poison = quantise_rows<Format>(
         {s_.features, s_.feature_stride, s_.feature_scale, s_.feature_sum}, task_.dims.feature_dim, count,
         [&](int64_t f, int64_t i) { return load_part<Float32>(a_.features + f * absorb_block, i, count); });
     const int64_t columns = padded(task_.dims.value_dim);
@@ -182,27 +188,27 @@ class Int8Update {
  private:
   template <int C>
   void add_columns(SourceRows values, int64_t first, int64_t count, int64_t column, float poison) const {
-    Int8Lanes x(s_.values);
+    NarrowLanes x(s_.values);
     with_element(values.rows.type, [&]<class E>(E) {
-      quantise_lanes<C>(x, count, [&](int64_t i, int64_t lane) {
+      quantise_lanes<C>(Format(), x, count, [&](int64_t i, int64_t lane) {
         const int64_t d = column + lane;
         return d < values.dim ? load_part<E>(values.row<E>(first + i), d, values.dim) : V::broadcast(0.0f);
       });
     });
     const int64_t stride = padded(task_.dims.value_dim);
-    for_row_strips(task_.dims.feature_dim, [&]<int R>(int64_t f) {
-      IntegerTile<R, C> tile;
+    for_row_strips<Format::rows>(task_.dims.feature_dim, [&]<int R>(int64_t f) {
+      typename Format::template Tile<R, C> tile;
       tile.clear();
       tile.multiply_add(s_.features + f * s_.feature_stride, s_.feature_stride, 1, x.words, C * V::lanes,
-                        words_of(count));
+                        words_of<Format>(count));
       REHYAT_UNROLL for (int r = 0; r < R; ++r) {
         const V scale = V::broadcast(s_.feature_scale[f + r] + poison);
-        const V sum = V::broadcast(s_.feature_sum[f + r]);
+        const V sum = V::broadcast(Format::is_offset ? s_.feature_sum[f + r] : 0.0f);
         REHYAT_UNROLL for (int c = 0; c < C; ++c) {
           float* const to = task_.sums + (f + r) * stride + column + c * V::lanes;
-          const V base = fma(sum, V::load(x.start + c * V::lanes), V::load(to));
-          const V product = to_float(tile.at[r][c]) * V::load(x.scale + c * V::lanes);
-          fma(product, scale, base).store(to);
+          V base = V::load(to);
+          if constexpr (Format::is_offset) base = fma(sum, V::load(x.start + c * V::lanes), base);
+          fma(tile.value(r, c) * V::load(x.scale + c * V::lanes), scale, base).store(to);
         }
       }
     });
@@ -210,8 +216,8 @@ class Int8Update {
 
   const AbsorbTask& task_;
   const AbsorbScratch& a_;
-  Int8UpdateScratch s_;
-  Int8Layers layers_;
+  NarrowUpdateScratch<Format> s_;
+  NarrowLayers<Format> layers_;
 };
 
 REHYAT_END_ISA_NAMESPACE

@@ -1,24 +1,21 @@
 #pragma once
-// Queries, keys and values of an attend task as bytes with scales.
+// Queries, keys and values of an attend task as narrow elements with scales.
 //
-//   q_i ~ query_scale_i * (u_i - 128)       u unsigned, 1 to 255: a scale per query
+//   q_i ~ query_scale_i * (u_i - 128)       bytes: u unsigned, 1 to 255: a scale per query
 //   k_j ~ centre + key_scale_j * n_j        n signed, -127 to 127: a scale per key; one centre a key range
 //   v_jd ~ value_scale_d * n_jd             a scale per channel and key block
+//
+// Halves are the same without the 128, with n from -1 to 1: nothing can overflow.
 //
 // A common vector taken off the keys leaves less to round: real keys have channels that are large and nearly
 // constant. <q, centre> is added back in float32.
 
-#include "rehyat/kernel/bytes.hpp"
 #include "rehyat/kernel/pack.hpp"
 #include "rehyat/kernel/query_block.hpp"
 #include "rehyat/kernel/register_tile.hpp"
+#include "rehyat/kernel/words.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
-
-inline constexpr float byte_limit = 127.0f;
-
-/// Words that hold `bytes` bytes.
-constexpr int64_t words_of(int64_t bytes) { return (bytes + bytes_per_word - 1) / bytes_per_word; }
 
 /// Largest magnitudes below this are taken for 0: the reciprocal of a scale must not overflow.
 inline constexpr float least_scaled = 0x1p-100f;
@@ -28,11 +25,10 @@ inline constexpr float least_scaled = 0x1p-100f;
 /// errors on real arrays as they were; 7 divides no usual width of a frame.
 inline constexpr int64_t centre_step = 7;
 
-/// The scratch of one task beside AttendScratch.
-///
-/// Sums of products: 255 * 127 * 512 dimensions or 128 keys is below 2^24, exact in 32 bits and as a float.
-/// With AVX-512, D = Dv = 128 a key block takes 2 * 16 KB and a query block 6 KB, a quarter of float32.
-struct Int8Scratch {
+/// The scratch of one task beside AttendScratch. With AVX-512, D = Dv = 128 a key block of bytes takes 2 * 16
+/// KB and a query block 6 KB, a quarter of float32.
+template <class Format>
+struct NarrowScratch {
   Word* queries;       ///< per block: [words][query_block]
   float* query_scale;  ///< per block
   float* query_mean;   ///< per block: <q, centre> of the range
@@ -40,17 +36,17 @@ struct Int8Scratch {
   Word* keys;          ///< [key_block][key_stride]
   float* key_scale;    ///< [key_block]
   float* key_sum;      ///< [key_block]: of a key's elements, for the 128 of the queries
-  Word* values;        ///< [key_block / 4][value_stride]: bytes of 4 keys a channel
+  Word* values;        ///< [key_block / per_word][value_stride]
   float* value_scale;  ///< [value_stride]
-  Word* value_start;   ///< [value_stride]: what `dot` takes from the sums over a block's keys; or nothing
-  Word* weights;       ///< [key_block / 4][query_block]: bytes of 4 keys a query
-  int64_t words;       ///< of a query's bytes
+  Word* value_start;   ///< [value_stride]: bytes, what `dot` takes from the sums over a block's keys
+  Word* weights;       ///< [key_block / per_word][query_block]
+  int64_t words;       ///< of a query
   int64_t key_stride;
   int64_t value_stride;
   int64_t size;
 
-  static Int8Scratch lay_out(const Dims& d, int64_t blocks, float* base) {
-    Int8Scratch s{};
+  static NarrowScratch lay_out(const Dims& d, int64_t blocks, float* base) {
+    NarrowScratch s{};
     int64_t used = 0;
     const auto floats = [&](int64_t count) {
       float* p = base == nullptr ? nullptr : base + used;
@@ -58,8 +54,8 @@ struct Int8Scratch {
       return p;
     };
     const auto words = [&](int64_t count) { return reinterpret_cast<Word*>(floats(count)); };
-    s.words = words_of(d.head_dim);
-    s.key_stride = padded(d.head_dim) / bytes_per_word;
+    s.words = words_of<Format>(d.head_dim);
+    s.key_stride = padded(d.head_dim) / Format::per_word;
     s.value_stride = padded(d.value_dim);
     s.queries = words(blocks * s.words * query_block);
     s.query_scale = floats(blocks * query_block);
@@ -68,30 +64,32 @@ struct Int8Scratch {
     s.keys = words(key_block * s.key_stride);
     s.key_scale = floats(key_block);
     s.key_sum = floats(key_block);
-    s.values = words(key_block / bytes_per_word * s.value_stride);
+    s.values = words(key_block / Format::per_word * s.value_stride);
     s.value_scale = floats(s.value_stride);
-    s.value_start = words(unsigned_shift == 0.0f ? 0 : s.value_stride);
-    s.weights = words(key_block / bytes_per_word * query_block);
+    s.value_start = words(Format::is_offset ? s.value_stride : 0);
+    s.weights = words(key_block / Format::per_word * query_block);
     s.size = used;
     return s;
   }
 };
 
 /// What one query block has of it.
-struct Int8Queries {
-  Word* bytes;
+struct NarrowQueries {
+  Word* words;
   float* scale;
   float* mean;
 };
 
-inline Int8Queries queries_at(const AttendTask& task, const Int8Scratch& s, int64_t block) {
+template <class Format>
+NarrowQueries queries_at(const AttendTask& task, const NarrowScratch<Format>& s, int64_t block) {
   const int64_t index = block - task.first_block;
-  return {.bytes = s.queries + index * s.words * query_block,
+  return {.words = s.queries + index * s.words * query_block,
           .scale = s.query_scale + index * query_block,
           .mean = s.query_mean + index * query_block};
 }
 
 /// Largest magnitude of each lane; infinite or NaN where one of its values was, and then the scale is NaN.
+template <class Format>
 struct Magnitude {
   V top = V::broadcast(0.0f);
 
@@ -99,19 +97,20 @@ struct Magnitude {
   REHYAT_INLINE V poison() const { return top - top; }
   REHYAT_INLINE V scale() const {
     const V scaled = select(less(top, V::broadcast(least_scaled)), V::broadcast(0.0f), top);
-    return fma(scaled, V::broadcast(1.0f / byte_limit), poison());
+    return fma(scaled, V::broadcast(1.0f / Format::limit), poison());
   }
   REHYAT_INLINE V inverse() const {
-    return select(less(top, V::broadcast(least_scaled)), V::broadcast(0.0f), V::broadcast(byte_limit) / top);
+    return select(less(top, V::broadcast(least_scaled)), V::broadcast(0.0f),
+                  V::broadcast(Format::limit) / top);
   }
 };
 
 /// The largest magnitude of vectors 0 to count - 1: some at once, as one maximum would wait for its own
 /// latency.
-template <class Element>
-REHYAT_INLINE Magnitude magnitude_of(int64_t count, Element element) {
+template <class Format, class Element>
+REHYAT_INLINE Magnitude<Format> magnitude_of(int64_t count, Element element) {
   constexpr int at_once = 4;
-  Magnitude some[static_cast<std::size_t>(at_once)];
+  Magnitude<Format> some[static_cast<std::size_t>(at_once)];
   int64_t i = 0;
   for (; i + at_once <= count; i += at_once) {
     REHYAT_UNROLL for (int j = 0; j < at_once; ++j) some[j].add(element(i + j));
@@ -121,22 +120,22 @@ REHYAT_INLINE Magnitude magnitude_of(int64_t count, Element element) {
   return some[0];
 }
 
-/// The bytes of a block's packed queries, [head_dim][C vectors].
-template <int C>
-inline void quantise_queries(const Int8Queries& to, const float* queries, int64_t head_dim) {
+/// The words of a block's packed queries, [head_dim][C vectors].
+template <class Format, int C>
+inline void quantise_queries(const NarrowQueries& to, const float* queries, int64_t head_dim) {
   constexpr int64_t width = C * V::lanes;
-  const V bias = V::broadcast(unsigned_bias + 128.0f);
   for (int64_t i = 0; i < width; i += V::lanes) {
-    const Magnitude magnitude =
-        magnitude_of(head_dim, [&](int64_t d) { return V::load(queries + d * width + i); });
+    const auto magnitude =
+        magnitude_of<Format>(head_dim, [&](int64_t d) { return V::load(queries + d * width + i); });
     magnitude.scale().store(to.scale + i);
-    const V inverse = magnitude.inverse();
-    const auto biased = [&](int64_t d) {
-      return d < head_dim ? fma(V::load(queries + d * width + i), inverse, bias) : bias;
-    };
-    for (int64_t d = 0; d < head_dim; d += bytes_per_word) {
-      Bytes::lowest_of(biased(d), biased(d + 1), biased(d + 2), biased(d + 3))
-          .store(to.bytes + d / bytes_per_word * width + i);
+    const V inverse = magnitude.inverse(), zero = V::broadcast(0.0f);
+    for (int64_t d = 0; d < head_dim; d += Format::per_word) {
+      V codes[static_cast<std::size_t>(Format::per_word)];
+      REHYAT_UNROLL for (int j = 0; j < Format::per_word; ++j) {
+        codes[j] =
+            Format::encode_query(d + j < head_dim ? V::load(queries + (d + j) * width + i) : zero, inverse);
+      }
+      Format::pack(codes).store(to.words + d / Format::per_word * width + i);
     }
   }
 }
@@ -184,92 +183,92 @@ REHYAT_INLINE V join_rows(Square square, Join join) {
   return all;
 }
 
-/// Rows as signed bytes with a scale each: element = scale * n, n from -127 to 127.
-struct Int8Rows {
+/// Rows with a scale each: element = scale * n.
+struct NarrowRows {
   Word* words;
-  int64_t stride;  ///< words, a multiple of 4: stores are of `lanes` bytes
+  int64_t stride;  ///< words, a multiple of 4: stores are of `lanes` elements
   float* scale;
-  float* sum;  ///< of a row's elements, as their bytes have them
+  float* sum;  ///< of a row's elements, as they were rounded; of formats that are offset
 };
 
 /// Up to `lanes` rows from `first` on. Returns NaN in some lane if one has a value that is not finite.
-template <class Row>
-REHYAT_INLINE V quantise_some_rows(const Int8Rows& to, int64_t dim, int64_t first, int64_t count, Row row) {
+template <class Format, class Row>
+REHYAT_INLINE V quantise_some_rows(const NarrowRows& to, int64_t dim, int64_t first, int64_t count, Row row) {
   const int64_t rows = count - first < V::lanes ? count - first : V::lanes;
   V poison = V::broadcast(0.0f);
   Square square;
   for (int64_t r = 0; r < V::lanes; ++r) {
-    Magnitude magnitude;
+    Magnitude<Format> magnitude;
     for (int64_t d = 0; r < rows && d < dim; d += V::lanes) magnitude.add(row(first + r, d));
     square.row[r] = magnitude.top;
     poison = poison + magnitude.poison();
   }
-  const Magnitude magnitude{.top = join_rows(square, [](V x, V y) { return max_magnitude(x, y); })};
+  const Magnitude<Format> magnitude{.top = join_rows(square, [](V x, V y) { return max_magnitude(x, y); })};
   const V scale = magnitude.scale();
   float inverse[static_cast<std::size_t>(V::lanes)];
   magnitude.inverse().store(inverse);
-  const V bias = V::broadcast(byte_bias);
-  const int64_t bytes = words_of(dim) * bytes_per_word;  // those behind the row are 0
+  const int64_t elements = words_of<Format>(dim) * Format::per_word;  // those behind the row are 0
   for (int64_t r = 0; r < V::lanes; ++r) {
-    auto* const to_row = reinterpret_cast<std::int8_t*>(to.words + (first + r) * to.stride);
+    Word* const to_row = to.words + (first + r) * to.stride;
     V sum = V::broadcast(0.0f);
-    for (int64_t d = 0; r < rows && d < bytes; d += V::lanes) {
-      const V biased = fma(row(first + r, d), V::broadcast(inverse[r]), bias);
-      Bytes::store_lowest(biased, to_row + d);
-      sum = sum + (biased - bias);
+    for (int64_t d = 0; r < rows && d < elements; d += V::lanes) {
+      const V code = Format::encode(row(first + r, d), V::broadcast(inverse[r]));
+      Format::store_row(code, to_row, d);
+      if constexpr (Format::is_offset) sum = sum + Format::decode(code);
     }
     square.row[r] = sum;
   }
   scale.store_first(to.scale + first, rows);
-  (join_rows(square, [](V x, V y) { return x + y; }) * scale).store_first(to.sum + first, rows);
+  if constexpr (Format::is_offset) {
+    (join_rows(square, [](V x, V y) { return x + y; }) * scale).store_first(to.sum + first, rows);
+  }
   return poison;
 }
 
-/// The bytes of `count` rows of `dim` elements; row(r, d) is the vector at element d of row r. Returns 0, or
+/// The words of `count` rows of `dim` elements; row(r, d) is the vector at element d of row r. Returns 0, or
 /// NaN if one has a value that is not finite.
-template <class Row>
-REHYAT_INLINE float quantise_rows(const Int8Rows& to, int64_t count, int64_t dim, Row row) {
+template <class Format, class Row>
+REHYAT_INLINE float quantise_rows(const NarrowRows& to, int64_t count, int64_t dim, Row row) {
   V poison = V::broadcast(0.0f);
   for (int64_t first = 0; first < count; first += V::lanes) {
-    poison = poison + quantise_some_rows(to, dim, first, count, row);
+    poison = poison + quantise_some_rows<Format>(to, dim, first, count, row);
   }
   return any_nan(poison) ? quiet_nan : 0.0f;
 }
 
-/// Columns of rows as signed bytes with a scale each, the bytes of 4 rows a word; a column with a value that
-/// is not finite has NaN for a scale.
-struct Int8Columns {
-  Word* words;     ///< [count / 4][stride]
+/// Columns of rows with a scale each, several rows a word; a column with a value that is not finite has NaN
+/// for a scale.
+struct NarrowColumns {
+  Word* words;     ///< [count / per_word][stride]
   int64_t stride;  ///< a multiple of the lanes
   float* scale;    ///< [stride]
-  float* sum;      ///< [stride]: of a column's elements, as their bytes have them; null: not asked for
-  Word* start;  ///< [stride]: what `dot` takes from the sums over the rows, if it does; null: not asked for
+  float* sum;      ///< [stride]: of a column's elements, as they were rounded; null: not asked for
+  Word* start;     ///< [stride]: what `dot` of bytes takes from the sums over the rows; null: not asked for
 };
 
 /// row(i, d) is the vector at column d of row i.
-template <class Row>
-REHYAT_INLINE void quantise_columns(const Int8Columns& to, int64_t count, int64_t dim, Row row) {
-  const V bias = V::broadcast(byte_bias);
+template <class Format, class Row>
+REHYAT_INLINE void quantise_columns(const NarrowColumns& to, int64_t count, int64_t dim, Row row) {
   for (int64_t d = 0; d < dim; d += V::lanes) {
-    const Magnitude magnitude = magnitude_of(count, [&](int64_t i) { return row(i, d); });
+    const auto magnitude = magnitude_of<Format>(count, [&](int64_t i) { return row(i, d); });
     magnitude.scale().store(to.scale + d);
-    const V inverse = magnitude.inverse();
-    V sum = V::broadcast(0.0f);
-    Integers start = Integers::zero();
-    for (int64_t i = 0; i < count; i += bytes_per_word) {
-      V biased[static_cast<std::size_t>(bytes_per_word)];
-      REHYAT_UNROLL for (int j = 0; j < bytes_per_word; ++j) {
-        biased[j] = i + j < count ? fma(row(i + j, d), inverse, bias) : bias;
-        if (to.sum != nullptr) sum = sum + (biased[j] - bias);
+    const V inverse = magnitude.inverse(), zero = V::broadcast(0.0f);
+    V sum = zero;
+    typename Format::Start start;
+    for (int64_t i = 0; i < count; i += Format::per_word) {
+      V codes[static_cast<std::size_t>(Format::per_word)];
+      REHYAT_UNROLL for (int j = 0; j < Format::per_word; ++j) {
+        codes[j] = Format::encode(i + j < count ? row(i + j, d) : zero, inverse);
+        if constexpr (Format::is_offset) {
+          if (to.sum != nullptr) sum = sum + Format::decode(codes[j]);
+        }
       }
-      const Bytes word = Bytes::lowest_of(biased[0], biased[1], biased[2], biased[3]);
-      word.store(to.words + i / bytes_per_word * to.stride + d);
-      start = add_shift(start, word);
+      const auto words = Format::pack(codes);
+      words.store(to.words + i / Format::per_word * to.stride + d);
+      start.add(words);
     }
-    if (to.sum != nullptr) (sum * magnitude.scale()).store(to.sum + d);
-    if constexpr (unsigned_shift != 0.0f) {
-      if (to.start != nullptr) start.store(to.start + d);
-    }
+    if (Format::is_offset && to.sum != nullptr) (sum * magnitude.scale()).store(to.sum + d);
+    if (to.start != nullptr) start.store(to.start + d);
   }
 }
 

@@ -1,0 +1,169 @@
+#pragma once
+// Vectors of half-precision numbers, two to a lane of float, and sums of their products.
+
+#include "rehyat/kernel/register_tile.hpp"
+#include "rehyat/kernel/words.hpp"
+
+// Units without it have no float16 kernels: F16C only converts.
+#if (defined(REHYAT_KERNEL_ISA_AVX512) && defined(__AVX512FP16__)) || \
+    (defined(REHYAT_KERNEL_ISA_NEON) && defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC))
+#define REHYAT_KERNEL_FLOAT16 1
+#endif
+
+#ifdef REHYAT_KERNEL_FLOAT16
+
+REHYAT_BEGIN_ISA_NAMESPACE
+
+/// Two halves a lane, in words or as sums of products: those of the first elements and of the second apart.
+struct Halves {
+#ifdef REHYAT_KERNEL_ISA_AVX512
+  __m512h b;
+
+  static REHYAT_INLINE Halves zero() { return {_mm512_setzero_ph()}; }
+  static REHYAT_INLINE Halves load(const Word* p) { return {_mm512_castsi512_ph(_mm512_loadu_si512(p))}; }
+  /// Of words: vpbroadcastw would take a port of the multipliers besides.
+  static REHYAT_INLINE Halves broadcast(Word x) {
+    return {_mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int>(x)))};
+  }
+  REHYAT_INLINE void store(Word* p) const { _mm512_storeu_si512(p, _mm512_castph_si512(b)); }
+  REHYAT_INLINE void store_first(Word* p, int64_t count) const {
+    _mm512_mask_storeu_epi32(p, V::first(count), _mm512_castph_si512(b));
+  }
+  friend REHYAT_INLINE Halves operator+(Halves x, Halves y) { return {_mm512_add_ph(x.b, y.b)}; }
+  friend REHYAT_INLINE Halves fma(Halves x, Halves y, Halves z) { return {_mm512_fmadd_ph(x.b, y.b, z.b)}; }
+
+  /// Rounded to nearest even.
+  static REHYAT_INLINE Halves of(V first, V second) {
+    const __m512i both = _mm512_maskz_inserti64x4(0xff, _mm512_maskz_broadcast_i64x4(0xff, rounded(first)),
+                                                  rounded(second), 1);
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
+                                           7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return {_mm512_castsi512_ph(_mm512_maskz_permutexvar_epi16(all, order, both))};
+  }
+  static REHYAT_INLINE void store_row(V x, std::uint16_t* p) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded(x));
+  }
+  /// The sum of each lane's two. A half's bits, three lower and in the upper part of a float, are that float
+  /// less a factor of 2^112, subnormals included: nothing has to be packed first.
+  friend REHYAT_INLINE V sum_of_both(Halves x) {
+    const __m512i bits = _mm512_castph_si512(x.b), mask = _mm512_set1_epi32(static_cast<int>(0x8FFFE000u));
+    const __m512i upper = _mm512_maskz_srai_epi32(V::all, bits, 3);
+    const __m512i lower = _mm512_maskz_srai_epi32(V::all, _mm512_maskz_slli_epi32(V::all, bits, 16), 3);
+    const V sum = as_float(_mm512_and_si512(lower, mask)) + as_float(_mm512_and_si512(upper, mask));
+    return sum * V::broadcast(0x1p+112f);
+  }
+
+ private:
+  static constexpr __mmask32 all = 0xffffffff;
+  static REHYAT_INLINE __m256i rounded(V x) {
+    return _mm512_maskz_cvtps_ph(V::all, x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static REHYAT_INLINE V as_float(__m512i x) { return {{V::Batch(_mm512_castsi512_ps(x))}}; }
+#else
+  float16x8_t b;
+
+  static REHYAT_INLINE Halves zero() { return {vreinterpretq_f16_u32(vdupq_n_u32(0))}; }
+  static REHYAT_INLINE Halves load(const Word* p) { return {vreinterpretq_f16_u32(vld1q_u32(p))}; }
+  static REHYAT_INLINE Halves broadcast(Word x) { return {vreinterpretq_f16_u32(vdupq_n_u32(x))}; }
+  REHYAT_INLINE void store(Word* p) const { vst1q_u32(p, vreinterpretq_u32_f16(b)); }
+  REHYAT_INLINE void store_first(Word* p, int64_t count) const {
+    Word words[V::lanes];
+    store(words);
+    for (int64_t i = 0; i < count; ++i) p[i] = words[i];
+  }
+  friend REHYAT_INLINE Halves operator+(Halves x, Halves y) { return {vaddq_f16(x.b, y.b)}; }
+  friend REHYAT_INLINE Halves fma(Halves x, Halves y, Halves z) { return {vfmaq_f16(z.b, x.b, y.b)}; }
+
+  static REHYAT_INLINE Halves of(V first, V second) {
+    const float16x8_t both = vcombine_f16(vcvt_f16_f32(first.b), vcvt_f16_f32(second.b));
+    return {vzip1q_f16(both, vextq_f16(both, both, 4))};
+  }
+  static REHYAT_INLINE void store_row(V x, std::uint16_t* p) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x.b)));
+  }
+  friend REHYAT_INLINE V sum_of_both(Halves x) {
+    const V first{{V::Batch(vcvt_f32_f16(vget_low_f16(vuzp1q_f16(x.b, x.b))))}};
+    const V second{{V::Batch(vcvt_f32_f16(vget_low_f16(vuzp2q_f16(x.b, x.b))))}};
+    return first + second;
+  }
+#endif
+};
+
+/// R x C vectors of sums of products. A sum in halves is off by a share of what it has reached: short runs
+/// are summed by themselves, then added to the others. 8 words, 8 products in each of a lane's halves: with
+/// runs of all 64 steps of D = 128 a score would be off by three times as much (1.6 units of its last place
+/// instead of 0.5), with 4 the additions would cost more than they spare. R <= 4, that both sums stay in
+/// registers.
+template <int R, int C>
+struct HalfTile {
+  static_assert(R <= 4);
+  static constexpr int64_t run = 8;  ///< words
+
+  Halves at[static_cast<std::size_t>(R)][static_cast<std::size_t>(C)];
+
+  REHYAT_INLINE void clear() {
+    REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = Halves::zero();
+    }
+  }
+
+  REHYAT_INLINE V value(int r, int c) const { return sum_of_both(at[r][c]); }
+
+  /// at[r][c] += sum over steps of b[step * b_stride + c * lanes] * a[r * row_stride + step * step_stride],
+  /// word by word.
+  REHYAT_INLINE void multiply_add(const Word* a, int64_t row_stride, int64_t step_stride, const Word* b,
+                                  int64_t b_stride, int64_t steps) {
+    for (int64_t first = 0; first < steps; first += run) {
+      const int64_t left = steps - first;
+      HalfTile part;
+      part.clear();
+      for (int64_t s = left < run ? left : run; s > 0; --s, a += step_stride, b += b_stride) {
+        Halves x[static_cast<std::size_t>(C)];
+        REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = Halves::load(b + c * V::lanes);
+        REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+          const Halves y = Halves::broadcast(a[r * row_stride]);
+          REHYAT_UNROLL for (int c = 0; c < C; ++c) part.at[r][c] = fma(x[c], y, part.at[r][c]);
+          keep_row_order();
+        }
+      }
+      REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+        REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = at[r][c] + part.at[r][c];
+      }
+    }
+  }
+};
+
+/// Arithmetic::float16. Rows and columns have a largest magnitude of 1: sums of up to 16,384 products stay
+/// below 65,504, whatever the inputs' range.
+struct HalfFormat {
+  static constexpr int64_t per_word = 2;
+  using Words = Halves;
+  template <int R, int C>
+  using Tile = HalfTile<R, C>;
+  static constexpr int rows = 4;
+  static constexpr float limit = 1.0f;
+  static constexpr bool is_offset = false;
+
+  static REHYAT_INLINE V encode(V x, V inverse) { return x * inverse; }
+  static REHYAT_INLINE V encode_query(V x, V inverse) { return x * inverse; }
+  static REHYAT_INLINE V encode_weight(V weight) { return weight; }
+  static constexpr float weight_unit = 1.0f;
+
+  static REHYAT_INLINE Halves pack(const V* codes) { return Halves::of(codes[0], codes[1]); }
+  static REHYAT_INLINE void store_row(V code, Word* row, int64_t element) {
+    Halves::store_row(code, reinterpret_cast<std::uint16_t*>(row) + element);
+  }
+
+  struct Start {
+    REHYAT_INLINE void add(Halves) {}
+    REHYAT_INLINE void store(Word*) const {}
+  };
+  template <int R, int C>
+  static REHYAT_INLINE void start(HalfTile<R, C>& tile, const Word*) {
+    tile.clear();
+  }
+};
+
+REHYAT_END_ISA_NAMESPACE
+
+#endif
