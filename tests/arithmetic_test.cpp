@@ -287,6 +287,24 @@ TEST_P(RefusedArithmeticTest, ByTheRecurrence) {
 
 REHYAT_TEST_ALL_ISAS(RefusedArithmeticTest);
 
+/// Groups of query blocks are as large as the kernels ask, where there are as many blocks.
+TEST(ArithmeticModesTest, SayHowLargeAGroupIs) {
+  Kernels kernels = default_kernels();
+  kernels.query_block = 48;
+  const detail::Call call{.kernels = &kernels, .batch = 1, .heads = 3, .kv_heads = 3};
+  const auto blocks_per_group = [&](std::int64_t least_group, std::int64_t queries) {
+    kernels.least_group = least_group;
+    const detail::AttendGrid grid = detail::attend_grid(call, 1, queries);
+    EXPECT_EQ(grid.groups, ceil_div(ceil_div(queries, 48), grid.blocks_per_group));
+    return grid.blocks_per_group;
+  };
+  EXPECT_EQ(blocks_per_group(1, 432), 1);    // 9 blocks a head, so that there are many tasks
+  EXPECT_EQ(blocks_per_group(4, 432), 4);    // 9 tasks instead of 27
+  EXPECT_EQ(blocks_per_group(4, 100), 3);    // all of them
+  EXPECT_EQ(blocks_per_group(4, 0), 1);      // scratch for one, though there is none
+  EXPECT_EQ(blocks_per_group(4, 9600), 13);  // 200 blocks a head in 16 groups
+}
+
 /// What the processor has is there, and nothing else.
 TEST(ArithmeticModesTest, AreThoseOfTheCpu) {
   EXPECT_STREQ(arithmetic_name(Arithmetic::float32), "float32");

@@ -31,16 +31,17 @@ inline const Kernels& arithmetic_kernels() { return default_kernels(); }
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
-inline constexpr Kernels native_arithmetic_table = with_arithmetic([](Arithmetic arithmetic) {
-  const Kernels* kernels = nullptr;
+inline constexpr Kernels native_arithmetic_table =
+    with_arithmetic([]([[maybe_unused]] Arithmetic arithmetic) {
+      const Kernels* kernels = nullptr;
 #ifdef REHYAT_KERNEL_INT8
-  if (arithmetic == Arithmetic::int8) kernels = &native_int8_table;
+      if (arithmetic == Arithmetic::int8) kernels = &native_int8_table;
 #endif
 #ifdef REHYAT_KERNEL_FLOAT16
-  if (arithmetic == Arithmetic::float16) kernels = &native_float16_table;
+      if (arithmetic == Arithmetic::float16) kernels = &native_float16_table;
 #endif
-  return kernels;
-});
+      return kernels;
+    });
 
 /// The default kernels, with all modes that the including unit's flags allow.
 inline const Kernels& arithmetic_kernels() { return native_arithmetic_table; }
