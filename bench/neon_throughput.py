@@ -49,7 +49,7 @@ UNITS = {
 # What a loop computes, by the function of the source that it was written in or inlined to, innermost first.
 ROLES = {"score_block": "scores", "dense_layer": "phi layer", "add_outer_products": "state update",
          "join_linear": "state read", "softmax_step": "values", "accumulate": "values, state read",
-         "int8_scores": "int8 scores", "int8_values": "int8 values"}
+         "narrow_scores": "int8 scores", "narrow_values": "int8 values"}
 # A call of accumulate that was inlined is one of the two; its caller says which.
 GENERAL = {"accumulate": ("join_linear", "softmax_step")}
 

@@ -155,7 +155,7 @@ void register_rows(const Options& options) {
     for (const OperatorRow& op : operators) {
       if (op.needs_chunks && !shape.several_chunks()) continue;
       for (const Kernels* kernels : runnable_kernels()) {
-        for (const Arithmetic arithmetic : {Arithmetic::float32, Arithmetic::int8}) {
+        for (const Arithmetic arithmetic : {Arithmetic::float32, Arithmetic::float16, Arithmetic::int8}) {
           if (!has_arithmetic(*kernels, arithmetic)) continue;
           if (arithmetic != Arithmetic::float32 && !op.in_every_arithmetic) continue;
           for (const int threads : options.threads) {

@@ -122,15 +122,15 @@ void narrow_over_float32(benchmark::State& state, const Setting& s,
       state, s.options, [&] { return first.run(); }, [&] { return second.run(); });
 }
 
-/// The softmax branch in 8-bit integers over float32.
-template <class P>
-void int8_over_float32(benchmark::State& state, const Setting& s,
-                       Status (*call)(const P&, Workspace, ThreadPool&, const Kernels&)) {
+/// Another arithmetic over float32.
+template <class P, Arithmetic arithmetic>
+void arithmetic_over_float32(benchmark::State& state, const Setting& s,
+                             Status (*call)(const P&, Workspace, ThreadPool&, const Kernels&)) {
   ThreadPool pool(s.threads);
   const P wide = parameters_for<P>(inputs_of(*s.shape), Layout::head_major);
-  P bytes = wide;
-  bytes.arithmetic = Arithmetic::int8;
-  OneShot<P, decltype(call)> first(bytes, call, pool, *s.kernels), second(wide, call, pool, *s.kernels);
+  P narrow = wide;
+  narrow.arithmetic = arithmetic;
+  OneShot<P, decltype(call)> first(narrow, call, pool, *s.kernels), second(wide, call, pool, *s.kernels);
   compare(
       state, s.options, [&] { return first.run(); }, [&] { return second.run(); });
 }
@@ -229,7 +229,20 @@ struct Row {
   bool (*goes_with)(const Kernels&) = [](const Kernels&) { return true; };
 };
 
-bool has_int8(const Kernels& kernels) { return has_arithmetic(kernels, Arithmetic::int8); }
+template <Arithmetic arithmetic>
+bool has(const Kernels& kernels) {
+  return has_arithmetic(kernels, arithmetic);
+}
+
+template <Arithmetic arithmetic>
+void exact_over_float32(benchmark::State& state, const Setting& s) {
+  arithmetic_over_float32<SoftmaxAttention, arithmetic>(state, s, &softmax_attention<ThreadPool>);
+}
+
+template <Arithmetic arithmetic>
+void hybrid_over_float32(benchmark::State& state, const Setting& s) {
+  arithmetic_over_float32<HybridAttention, arithmetic>(state, s, &hybrid_attention<ThreadPool>);
+}
 
 constexpr Row rows[] = {
     {"token_major_over_head_major/exact", chunk, false,
@@ -261,21 +274,16 @@ constexpr Row rows[] = {
      [](benchmark::State& state, const Setting& s) {
        narrow_over_float32<float16, HybridAttention>(state, s, &hybrid_attention<ThreadPool>);
      }},
-    {"int8_over_float32/exact", chunk, false,
-     [](benchmark::State& state, const Setting& s) {
-       int8_over_float32<SoftmaxAttention>(state, s, &softmax_attention<ThreadPool>);
-     },
-     has_int8},
-    {"int8_over_float32/exact", &one_frame, false,
-     [](benchmark::State& state, const Setting& s) {
-       int8_over_float32<SoftmaxAttention>(state, s, &softmax_attention<ThreadPool>);
-     },
-     has_int8},
-    {"int8_over_float32/hybrid", phone, false,
-     [](benchmark::State& state, const Setting& s) {
-       int8_over_float32<HybridAttention>(state, s, &hybrid_attention<ThreadPool>);
-     },
-     has_int8},
+    {"int8_over_float32/exact", chunk, false, exact_over_float32<Arithmetic::int8>, has<Arithmetic::int8>},
+    {"int8_over_float32/exact", &one_frame, false, exact_over_float32<Arithmetic::int8>,
+     has<Arithmetic::int8>},
+    {"int8_over_float32/hybrid", phone, false, hybrid_over_float32<Arithmetic::int8>, has<Arithmetic::int8>},
+    {"float16_arithmetic_over_float32/exact", chunk, false, exact_over_float32<Arithmetic::float16>,
+     has<Arithmetic::float16>},
+    {"float16_arithmetic_over_float32/exact", &one_frame, false, exact_over_float32<Arithmetic::float16>,
+     has<Arithmetic::float16>},
+    {"float16_arithmetic_over_float32/hybrid", phone, false, hybrid_over_float32<Arithmetic::float16>,
+     has<Arithmetic::float16>},
     {"recurrent_over_one_shot/clip", &long_clip, false, recurrent_over_one_shot},
     {"chunk_5000_over_chunk_10/step", thumbnail, false, late_over_early},
     {"compensated_over_plain/step", phone, false, compensated_over_plain},

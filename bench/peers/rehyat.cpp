@@ -23,7 +23,7 @@ T value_of(const Result<T>& result) {
 }
 
 Arithmetic arithmetic_of(const Call& call) {
-  for (const Arithmetic arithmetic : {Arithmetic::float32, Arithmetic::int8}) {
+  for (const Arithmetic arithmetic : {Arithmetic::float32, Arithmetic::float16, Arithmetic::int8}) {
     if (call.variant == arithmetic_name(arithmetic)) return arithmetic;
   }
   throw std::runtime_error("rehyat has no arithmetic " + call.variant);

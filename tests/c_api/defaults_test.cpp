@@ -29,7 +29,8 @@ static_assert(same(Direction::causal, REHYAT_CAUSAL) && same(Direction::bidirect
 static_assert(same(Stabilizer::row_max, REHYAT_STABILIZER_ROW_MAX) &&
               same(Stabilizer::none, REHYAT_STABILIZER_NONE));
 static_assert(same(Arithmetic::float32, REHYAT_ARITHMETIC_FLOAT32) &&
-              same(Arithmetic::int8, REHYAT_ARITHMETIC_INT8));
+              same(Arithmetic::int8, REHYAT_ARITHMETIC_INT8) &&
+              same(Arithmetic::float16, REHYAT_ARITHMETIC_FLOAT16));
 static_assert(same(Activation::identity, REHYAT_IDENTITY) && same(Activation::relu, REHYAT_RELU) &&
               same(Activation::gelu, REHYAT_GELU) && same(Activation::silu, REHYAT_SILU) &&
               same(Activation::softplus, REHYAT_SOFTPLUS) && same(Activation::elu1, REHYAT_ELU1));
