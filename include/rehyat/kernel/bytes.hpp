@@ -318,6 +318,9 @@ struct ByteFormat {
   template <int R, int C>
   using Tile = IntegerTile<R, C>;
   static constexpr int rows = TileShape::rows;
+  template <int R, int C>
+  using SumTile = IntegerTile<R, C>;
+  static constexpr int sum_rows = rows;
   static constexpr float limit = 127.0f;
   static constexpr bool is_offset = true;
 
@@ -347,7 +350,7 @@ struct ByteFormat {
     }
   };
   template <int R, int C>
-  static REHYAT_INLINE void start(Tile<R, C>& tile, const Word* starts) {
+  static REHYAT_INLINE void start(SumTile<R, C>& tile, const Word* starts) {
     if constexpr (unsigned_shift == 0.0f) {
       tile.clear();
     } else {

@@ -20,7 +20,13 @@ struct Halves {
   __m512h b;
 
   static REHYAT_INLINE Halves zero() { return {_mm512_setzero_ph()}; }
-  static REHYAT_INLINE Halves load(const Word* p) { return {_mm512_castsi512_ph(_mm512_loadu_si512(p))}; }
+  /// In a register: GCC would read it from memory again in each of a tile's rows, more than the load ports
+  /// can.
+  static REHYAT_INLINE Halves loaded(const Word* p) {
+    Halves x{_mm512_castsi512_ph(_mm512_loadu_si512(p))};
+    __asm__("" : "+v"(x.b));
+    return x;
+  }
   /// Of words: vpbroadcastw would take a port of the multipliers besides.
   static REHYAT_INLINE Halves broadcast(Word x) {
     return {_mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int>(x)))};
@@ -43,14 +49,14 @@ struct Halves {
   static REHYAT_INLINE void store_row(V x, std::uint16_t* p) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded(x));
   }
-  /// The sum of each lane's two. A half's bits, three lower and in the upper part of a float, are that float
-  /// less a factor of 2^112, subnormals included: nothing has to be packed first.
+  /// The sum of each lane's two, in halves. Its bits, three lower and in the upper part of a float, are that
+  /// float less a factor of 2^112, subnormals included: nothing has to be packed first.
   friend REHYAT_INLINE V sum_of_both(Halves x) {
-    const __m512i bits = _mm512_castph_si512(x.b), mask = _mm512_set1_epi32(static_cast<int>(0x8FFFE000u));
-    const __m512i upper = _mm512_maskz_srai_epi32(V::all, bits, 3);
-    const __m512i lower = _mm512_maskz_srai_epi32(V::all, _mm512_maskz_slli_epi32(V::all, bits, 16), 3);
-    const V sum = as_float(_mm512_and_si512(lower, mask)) + as_float(_mm512_and_si512(upper, mask));
-    return sum * V::broadcast(0x1p+112f);
+    const __m512i other = _mm512_maskz_ror_epi32(V::all, _mm512_castph_si512(x.b), 16);
+    const __m512i sum = _mm512_castph_si512(_mm512_add_ph(x.b, _mm512_castsi512_ph(other)));
+    const __m512i bits = _mm512_and_si512(_mm512_maskz_srai_epi32(V::all, sum, 3),
+                                          _mm512_set1_epi32(static_cast<int>(0x8FFFE000u)));
+    return V{{V::Batch(_mm512_castsi512_ps(bits))}} * V::broadcast(0x1p+112f);
   }
 
  private:
@@ -58,12 +64,11 @@ struct Halves {
   static REHYAT_INLINE __m256i rounded(V x) {
     return _mm512_maskz_cvtps_ph(V::all, x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
-  static REHYAT_INLINE V as_float(__m512i x) { return {{V::Batch(_mm512_castsi512_ps(x))}}; }
 #else
   float16x8_t b;
 
   static REHYAT_INLINE Halves zero() { return {vreinterpretq_f16_u32(vdupq_n_u32(0))}; }
-  static REHYAT_INLINE Halves load(const Word* p) { return {vreinterpretq_f16_u32(vld1q_u32(p))}; }
+  static REHYAT_INLINE Halves loaded(const Word* p) { return {vreinterpretq_f16_u32(vld1q_u32(p))}; }
   static REHYAT_INLINE Halves broadcast(Word x) { return {vreinterpretq_f16_u32(vdupq_n_u32(x))}; }
   REHYAT_INLINE void store(Word* p) const { vst1q_u32(p, vreinterpretq_u32_f16(b)); }
   REHYAT_INLINE void store_first(Word* p, int64_t count) const {
@@ -89,16 +94,9 @@ struct Halves {
 #endif
 };
 
-/// R x C vectors of sums of products. A sum in halves is off by a share of what it has reached: short runs
-/// are summed by themselves, then added to the others. 8 words, 8 products in each of a lane's halves: with
-/// runs of all 64 steps of D = 128 a score would be off by three times as much (1.6 units of its last place
-/// instead of 0.5), with 4 the additions would cost more than they spare. R <= 4, that both sums stay in
-/// registers.
+/// R x C vectors of sums of products.
 template <int R, int C>
 struct HalfTile {
-  static_assert(R <= 4);
-  static constexpr int64_t run = 8;  ///< words
-
   Halves at[static_cast<std::size_t>(R)][static_cast<std::size_t>(C)];
 
   REHYAT_INLINE void clear() {
@@ -113,21 +111,37 @@ struct HalfTile {
   /// word by word.
   REHYAT_INLINE void multiply_add(const Word* a, int64_t row_stride, int64_t step_stride, const Word* b,
                                   int64_t b_stride, int64_t steps) {
-    for (int64_t first = 0; first < steps; first += run) {
-      const int64_t left = steps - first;
-      HalfTile part;
-      part.clear();
-      for (int64_t s = left < run ? left : run; s > 0; --s, a += step_stride, b += b_stride) {
-        Halves x[static_cast<std::size_t>(C)];
-        REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = Halves::load(b + c * V::lanes);
-        REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-          const Halves y = Halves::broadcast(a[r * row_stride]);
-          REHYAT_UNROLL for (int c = 0; c < C; ++c) part.at[r][c] = fma(x[c], y, part.at[r][c]);
-          keep_row_order();
-        }
-      }
+    for (int64_t s = 0; s < steps; ++s, a += step_stride, b += b_stride) {
+      Halves x[static_cast<std::size_t>(C)];
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = Halves::loaded(b + c * V::lanes);
       REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-        REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = at[r][c] + part.at[r][c];
+        const Halves y = Halves::broadcast(a[r * row_stride]);
+        REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = fma(x[c], y, at[r][c]);
+        keep_row_order();
+      }
+    }
+  }
+};
+
+/// The same in short runs, each summed by itself and then added to the others: a sum in halves is off by a
+/// share of what it has reached, and an error of a score is one of an exponent. With runs of 16 words the 64
+/// steps of D = 128 cost about 0.7 units of the last place of the score instead of 1.6, and 4 % of the time;
+/// R
+/// <= 4, that both sums stay in registers.
+template <int R, int C>
+struct HalfTileInRuns : HalfTile<R, C> {
+  static_assert(R <= 4);
+  static constexpr int64_t run = 16;  ///< words
+
+  REHYAT_INLINE void multiply_add(const Word* a, int64_t row_stride, int64_t step_stride, const Word* b,
+                                  int64_t b_stride, int64_t steps) {
+    for (int64_t first = 0; first < steps; first += run) {
+      HalfTile<R, C> part;
+      part.clear();
+      part.multiply_add(a + first * step_stride, row_stride, step_stride, b + first * b_stride, b_stride,
+                        steps - first < run ? steps - first : run);
+      REHYAT_UNROLL for (int r = 0; r < R; ++r) {
+        REHYAT_UNROLL for (int c = 0; c < C; ++c) this->at[r][c] = this->at[r][c] + part.at[r][c];
       }
     }
   }
@@ -139,8 +153,11 @@ struct HalfFormat {
   static constexpr int64_t per_word = 2;
   using Words = Halves;
   template <int R, int C>
-  using Tile = HalfTile<R, C>;
+  using Tile = HalfTileInRuns<R, C>;
   static constexpr int rows = 4;
+  template <int R, int C>
+  using SumTile = HalfTile<R, C>;  // of up to 192 elements: an error of 6e-4 of the sum
+  static constexpr int sum_rows = TileShape::rows;
   static constexpr float limit = 1.0f;
   static constexpr bool is_offset = false;
 

@@ -85,8 +85,8 @@ class NarrowRead {
       quantise_lanes<C>(Format(), x, count, [&](int64_t i, int64_t lane) {
         return V::load(features + (f + i) * width + lane) * V::broadcast(s_.row[f + i]);
       });
-      for_row_strips<Format::rows>(d.value_dim, [&]<int R>(int64_t dim) {
-        typename Format::template Tile<R, C> tile;
+      for_row_strips<Format::sum_rows>(d.value_dim, [&]<int R>(int64_t dim) {
+        typename Format::template SumTile<R, C> tile;
         tile.clear();
         tile.multiply_add(s_.sums + f / Format::per_word * s_.value_stride + dim, 1, s_.value_stride, x.words,
                           width, words_of<Format>(count));
@@ -196,8 +196,8 @@ class NarrowUpdate {
       });
     });
     const int64_t stride = padded(task_.dims.value_dim);
-    for_row_strips<Format::rows>(task_.dims.feature_dim, [&]<int R>(int64_t f) {
-      typename Format::template Tile<R, C> tile;
+    for_row_strips<Format::sum_rows>(task_.dims.feature_dim, [&]<int R>(int64_t f) {
+      typename Format::template SumTile<R, C> tile;
       tile.clear();
       tile.multiply_add(s_.features + f * s_.feature_stride, s_.feature_stride, 1, x.words, C * V::lanes,
                         words_of<Format>(count));

@@ -36,27 +36,38 @@ inline void narrow_scores(float* scores, Lanes<C>& top, const NarrowQueries& q,
   });
 }
 
-/// weights = exp2((score - top) * query_scale), and their sum before rounding.
+/// Keys whose weights are made together: so many exponentials hide each other's latency.
+inline constexpr int keys_at_once = 4;
+
+/// weights = exp2((score - top) * query_scale), and their sum before rounding; 0 behind the last key, up to a
+/// multiple of keys_at_once.
 template <class Format, int C>
 inline void narrow_weights(Word* weights, Lanes<C>& total, const float* scores, const Lanes<C>& top,
                            const float* query_scale, int64_t keys) {
   constexpr int64_t width = C * V::lanes;
   REHYAT_UNROLL for (int c = 0; c < C; ++c) total[c] = V::broadcast(0.0f);
-  for (int64_t key = 0; key < keys; key += Format::per_word) {
-    const int64_t rows = keys - key;
+  const auto some_weights = [&]<int count>(int64_t key) {
     REHYAT_UNROLL for (int c = 0; c < C; ++c) {
       const V scale = V::load(query_scale + c * V::lanes);
       const float* const score = scores + key * width + c * V::lanes;
-      V codes[static_cast<std::size_t>(Format::per_word)];
-      REHYAT_UNROLL for (int i = 0; i < Format::per_word; ++i) {
+      V codes[static_cast<std::size_t>(keys_at_once)];
+      REHYAT_UNROLL for (int i = 0; i < keys_at_once; ++i) {
         V weight = V::broadcast(0.0f);
-        if (i < rows) weight = short_exp2((V::load(score + i * width) - top[c]) * scale);
+        if (count == keys_at_once || key + i < keys) {
+          weight = short_exp2((V::load(score + i * width) - top[c]) * scale);
+        }
         total[c] = total[c] + weight;
         codes[i] = Format::encode_weight(weight);
       }
-      Format::pack(codes).store(weights + key / Format::per_word * width + c * V::lanes);
+      Word* const to = weights + key / Format::per_word * width + c * V::lanes;
+      REHYAT_UNROLL for (int i = 0; i < keys_at_once; i += Format::per_word) {
+        Format::pack(codes + i).store(to + i / Format::per_word * width);
+      }
     }
-  }
+  };
+  int64_t key = 0;
+  for (; key + keys_at_once <= keys; key += keys_at_once) some_weights.template operator()<keys_at_once>(key);
+  if (key < keys) some_weights.template operator()<0>(key);
 }
 
 /// out[dim][lane] = rescale[lane] * out + block_factor[lane] * value_scale[dim] * sum over keys of weight *
@@ -67,9 +78,9 @@ template <class Format, int C>
                                             int64_t keys, RowPrefetch& ahead) {
   constexpr int64_t width = C * V::lanes;
   const int64_t steps = words_of<Format>(keys);
-  for_row_strips<Format::rows>(value_dim, [&]<int R>(int64_t dim) {
+  for_row_strips<Format::sum_rows>(value_dim, [&]<int R>(int64_t dim) {
     ahead.advance();
-    typename Format::template Tile<R, C> tile;
+    typename Format::template SumTile<R, C> tile;
     Format::start(tile, s.value_start + dim);
     tile.multiply_add(s.values + dim, 1, s.value_stride, s.weights, width, steps);
     REHYAT_UNROLL for (int r = 0; r < R; ++r) {
