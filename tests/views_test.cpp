@@ -70,6 +70,8 @@ class GuardedState {
 
 class ViewsTest : public support::IsaTest {
  protected:
+  void other_arithmetic(Arithmetic mode);
+
   /// `feed` puts the parameters' inputs into guarded memory.
   template <class P, class Feed>
   void expect_same_guarded(Feed feed, P parameters, ElementType out_type, Random& random, Flush flush) {
@@ -168,9 +170,9 @@ TEST_P(ViewsTest, NothingOutsideIsReadOrWritten) {
   }
 }
 
-/// The int8 kernels read and write other arrays, in other blocks.
-TEST_P(ViewsTest, Int8) {
-  if (!has_arithmetic(kernels(), Arithmetic::int8)) GTEST_SKIP() << "no int8 kernels";
+/// The kernels of other arithmetic read and write other arrays, in other blocks.
+void ViewsTest::other_arithmetic(Arithmetic mode) {
+  if (!has_arithmetic(kernels(), mode)) GTEST_SKIP() << "no such kernels";
   Random random(7);
   for (std::size_t i = 0; i < dims.size(); i += 2) {
     const std::int64_t tokens = token_counts[i];
@@ -182,11 +184,14 @@ TEST_P(ViewsTest, Int8) {
                    .dim = dims[i],
                    .value_dim = dims[(5 * i + 2) % dims.size()]},
                   i % 4 == 0 ? Features::elu1 : Features::polynomial);
-    clip.arithmetic = Arithmetic::int8;
+    clip.arithmetic = mode;
     SCOPED_TRACE(testing::Message() << tokens << " tokens, " << dims[i] << " wide");
     expect_same(std::move(clip), random);
   }
 }
+
+TEST_P(ViewsTest, Int8) { other_arithmetic(Arithmetic::int8); }
+TEST_P(ViewsTest, Float16) { other_arithmetic(Arithmetic::float16); }
 
 TEST_P(ViewsTest, WideHeads) {
   Random random(1);

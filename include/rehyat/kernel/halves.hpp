@@ -123,11 +123,10 @@ struct HalfTile {
   }
 };
 
-/// The same in short runs, each summed by itself and then added to the others: a sum in halves is off by a
-/// share of what it has reached, and an error of a score is one of an exponent. With runs of 16 words the 64
-/// steps of D = 128 cost about 0.7 units of the last place of the score instead of 1.6, and 4 % of the time;
-/// R
-/// <= 4, that both sums stay in registers.
+/// The same in runs of 32 elements, each summed by itself and then added to the others: a sum in halves is
+/// off by a share of what it has reached, and an error of a score is one of an exponent. On the real arrays
+/// of examples/data (D = 64, logits to 18) such runs give a relative L2 of 2.6e-3, one of 64 elements 3.7e-3,
+/// in the same time; with D = 128 one run would be as long again. R <= 4, that both sums stay in registers.
 template <int R, int C>
 struct HalfTileInRuns : HalfTile<R, C> {
   static_assert(R <= 4);
