@@ -4,7 +4,8 @@
 //   with headers alone:      pass arithmetic_kernels() of this header to the operator
 // A mode that the kernels in use do not have is refused by every operator, with its name. int8 runs on
 // AVX-512 with VNNI, AVX2 with AVX-VNNI (-mavxvnni), NEON with dot products (-march=armv8.2-a+dotprod) and in
-// the portable kernels.
+// the portable kernels; float16 on AVX-512 with FP16 (-mavx512fp16) and NEON with half precision
+// (-march=armv8.2-a+fp16).
 
 #include "rehyat/kernels.hpp"
 

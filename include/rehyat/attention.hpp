@@ -61,20 +61,25 @@ namespace rehyat {
 //                                    signalling or not, gives some NaN: which one is not promised
 //   float16 out                      beyond 65504 infinity; subnormals kept
 //
-// With Arithmetic::int8
-//   a score is off by about its row's largest |q_d| and its key's largest |k_d - centre_d| over 127 each, not
-//   by a share of itself: real arrays with logits of 18 cost 1e-2 in relative L2, scaled to logits of 60 up
-//   to 2e-2, noise with such logits about 1e-1. row_max and row_sum are of these scores. All logits equal:
-//   every weight exactly 1, as above. Determinism, executors, one shot and recurrence: as above. Between
-//   instruction sets: as far as a few bytes that round the other way, relative L2 2e-3 for logits up to 20. q
-//   (times scale), k less its range's centre, and v count as 0 where their row's, or for v their channel's
-//   and key block's, largest magnitude is below 2^-100. A difference k - centre that overflows (|k|
-//   beyond 1.7e38) is a key that is infinite. A feature of the linear branch is off by a share of its token's
-//   largest hidden unit, a sum by one of its channel's range: a wide map of sharp features (512, one for each
-//   place) costs 1.3e-2 of what is linear. gelu and softplus are within 2e-4 and, relatively, 7e-5.
-//   Denominators are float32's of these features. NaN and infinity reach what they reach with float32; beside
-//   a channel of v that has them, others of the same rows may be rounded another way where there are linear
-//   keys.
+// With Arithmetic::int8 and float16
+// - Scores: off by about their row's largest |q_d| and their key's largest |k_d - centre_d| over 127 each
+//   (int8), not by a share of themselves: real arrays with logits of 18 cost 1e-2 in relative L2, scaled to
+//   logits of 60 up to 2e-2, noise with such logits about 1e-1. float16, with 11 bits, and sums of products
+//   rounded to 11 bits: 3e-3, 3e-3 and 3e-2. row_max and row_sum are of these scores. All logits equal: every
+//   weight exactly 1, as above.
+// - Features: off by a share of their token's largest hidden unit, sums by one of their channel's range; a
+//   wide map of sharp features (512, one for each place) costs 1.3e-2 (int8) or 2e-3 of what is linear. gelu
+//   and softplus are within 2e-4 and, relatively, 7e-5. Denominators are float32's of these features.
+// - Range: all that is multiplied is scaled to a largest magnitude that its type holds, so that no finite
+// input
+//   overflows; a difference k - centre that does (|k| beyond 1.7e38) is a key that is infinite. q (times
+//   scale), k less its range's centre, and v count as 0 where their row's, or for v their channel's and key
+//   block's, largest magnitude is below 2^-100.
+// - Determinism, executors, one shot and recurrence: as above. Between instruction sets: as far as a few
+// bytes
+//   that round the other way, relative L2 2e-3 for logits up to 20.
+// - NaN and infinity reach what they reach with float32; beside a channel of v that has them, others of the
+//   same rows may be rounded another way where there are linear keys.
 
 /// Exact softmax attention over all keys, without ever storing Nq x Nk scores: y_i = sum_j softmax(scale
 /// <q_i, k_j>) v_j. Nq and Nk may differ (cross-attention). `query_tokens` and `key_tokens`, if not empty,

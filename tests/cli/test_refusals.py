@@ -56,15 +56,19 @@ class Refusals(support.CliTest):
     def test_arithmetic_that_an_instruction_set_may_lack(self):
         processor = set(pathlib.Path("/proc/cpuinfo").read_text().split())
         if platform.machine() != "aarch64":
-            processor.add("asimddp")  # programs for ARM run emulated, and qemu-user has it
-        for isa, needed in (("avx2", "avx_vnni"), ("avx512", "avx512_vnni"), ("neon", "asimddp")):
+            processor |= {"asimddp", "asimdhp"}  # programs for ARM run emulated, and qemu-user has both
+        for isa, arithmetic, needed in (
+                ("avx2", "int8", "avx_vnni"), ("avx512", "int8", "avx512_vnni"), ("neon", "int8", "asimddp"),
+                ("avx512", "float16", "avx512_fp16"), ("neon", "float16", "asimdhp"),
+                ("avx2", "float16", None), ("scalar", "float16", None)):
             if isa not in support.isas:
                 continue
-            arguments = [*self.phi, *support.flags(isa=isa, arithmetic="int8")]
-            if needed in processor:
-                self.assertEqual(self.attend(*arguments)[1]["arithmetic"], "int8")
-            else:
-                self.assert_refused(*self.clip(), *arguments, says=("--arithmetic", "int8", isa))
+            arguments = [*self.phi, *support.flags(isa=isa, arithmetic=arithmetic)]
+            with self.subTest(isa=isa, arithmetic=arithmetic):
+                if needed in processor:
+                    self.assertEqual(self.attend(*arguments)[1]["arithmetic"], arithmetic)
+                else:
+                    self.assert_refused(*self.clip(), *arguments, says=("--arithmetic", arithmetic, isa))
 
     def test_malformed_files(self):
         whole = self.file("k").read_bytes()
