@@ -70,14 +70,12 @@ namespace rehyat {
 // - Features: off by a share of their token's largest hidden unit, sums by one of their channel's range; a
 //   wide map of sharp features (512, one for each place) costs 1.3e-2 (int8) or 2e-3 of what is linear. gelu
 //   and softplus are within 2e-4 and, relatively, 7e-5. Denominators are float32's of these features.
-// - Range: all that is multiplied is scaled to a largest magnitude that its type holds, so that no finite
-// input
-//   overflows; a difference k - centre that does (|k| beyond 1.7e38) is a key that is infinite. q (times
-//   scale), k less its range's centre, and v count as 0 where their row's, or for v their channel's and key
-//   block's, largest magnitude is below 2^-100.
+// - Range: all that is multiplied is scaled to a largest magnitude that its type holds: no finite input
+//   overflows, but for a difference k - centre (|k| beyond 1.7e38): such a key is infinite. q (times scale),
+//   k less its range's centre, and v count as 0 where their row's, or for v their channel's and key block's,
+//   largest magnitude is below 2^-100.
 // - Determinism, executors, one shot and recurrence: as above. Between instruction sets: as far as a few
-// bytes
-//   that round the other way, relative L2 2e-3 for logits up to 20.
+//   bytes that round the other way, relative L2 2e-3 for logits up to 20.
 // - NaN and infinity reach what they reach with float32; beside a channel of v that has them, others of the
 //   same rows may be rounded another way where there are linear keys.
 

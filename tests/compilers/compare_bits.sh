@@ -106,13 +106,13 @@ build_units() {
   done
 }
 
-# check_int8_unit ISA NAMESPACE FLAGS: the int8 kernels, whose flags say more than their instruction set's.
-check_int8_unit() {
-  local isa_flags unit=$program.int8_$1
-  read -ra isa_flags <<<"${flags[$1]} $3"
-  sed "s/@isa@/$1/; s/@arithmetic@/int8/" "$source_dir/../../cmake/arithmetic_unit.cpp.in" >"$unit.cpp"
+# check_arithmetic_unit ARITHMETIC ISA NAMESPACE FLAGS: kernels whose flags say more than their instruction set's.
+check_arithmetic_unit() {
+  local isa_flags unit=$program.$1_$2
+  read -ra isa_flags <<<"${flags[$2]} $4"
+  sed "s/@isa@/$2/; s/@arithmetic@/$1/" "$source_dir/../../cmake/arithmetic_unit.cpp.in" >"$unit.cpp"
   compile "$unit.o" -O2 -ffp-contract=off "${isa_flags[@]}" -fno-exceptions "$unit.cpp"
-  check_unit "$unit.o" "$2"
+  check_unit "$unit.o" "$3"
   check_uninitialised "$unit.o"
 }
 
@@ -155,9 +155,15 @@ check_compiler() {
   done
   for isa in "${isas[@]}"; do
     case $isa in
-      avx2) check_int8_unit avx2 avx2_vnni -mavxvnni ;;
-      avx512) check_int8_unit avx512 avx512_vnni -mavx512vnni ;;
-      neon) check_int8_unit neon neon_dotprod -march=armv8.2-a+dotprod ;;
+      avx2) check_arithmetic_unit int8 avx2 avx2_vnni -mavxvnni ;;
+      avx512)
+        check_arithmetic_unit int8 avx512 avx512_vnni -mavx512vnni
+        check_arithmetic_unit float16 avx512 avx512_fp16 -mavx512fp16
+        ;;
+      neon)
+        check_arithmetic_unit int8 neon neon_dotprod -march=armv8.2-a+dotprod
+        check_arithmetic_unit float16 neon neon_fp16 -march=armv8.2-a+fp16
+        ;;
     esac
   done
   if [[ -n $emulator ]]; then emulate_old_cpus; fi

@@ -82,10 +82,9 @@ inline Status check(const RecurrentConfig& c) {
   }
   REHYAT_RETURN_IF_ERROR(check_feature_maps(c.phi_q, c.phi_k, c.heads, c.kv_heads, c.head_dim));
   if (c.schedule == RecurrentSchedule::linear && c.arithmetic != Arithmetic::float32) {
-    return Status::error(
-        StatusCode::invalid_argument,
-        "config.arithmetic is %s, expected float32 for linear attention: it has no softmax keys",
-        arithmetic_name(c.arithmetic));
+    return Status::error(StatusCode::invalid_argument,
+                         "config.arithmetic is %s, expected float32 for linear attention alone",
+                         arithmetic_name(c.arithmetic));
   }
   if (c.separate_denominator && c.phi_k.kind != FeatureMap::Kind::given) {
     return refuse("separate_denominator", 1, "0 unless the features are given");
