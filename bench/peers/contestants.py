@@ -26,6 +26,8 @@ def all_peers(build):
     torch = [sys.executable, str(HERE / "torch_peer.py")]
     return {
         "rehyat": Peer([program("rehyat"), "float32"], ("exact", "hybrid", "hybrid_recurrent"), built),
+        "rehyat_float16": Peer([program("rehyat"), "float16"], ("exact", "hybrid"),
+                               f"a processor with half-precision products and {built}"),
         "rehyat_int8": Peer([program("rehyat"), "int8"], ("exact", "hybrid"), f"a processor with int8 products and {built}"),
         "eigen": Peer([program("eigen")], ("exact",), built),
         "onednn": Peer([program("onednn")], ("exact",), f"oneDNN (Debian: libdnnl-dev) and {built}"),

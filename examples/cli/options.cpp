@@ -78,8 +78,7 @@ void add_attend_options(CLI::App& command, AttendOptions& o, bool required) {
       ->required(required);
   add_schedule(command, o);
   add_feature_map(command, o);
-  add_choice(command, "--arithmetic", o.arithmetic, arithmetic_names, "What is multiplied in",
-             "float32");
+  add_choice(command, "--arithmetic", o.arithmetic, arithmetic_names, "What is multiplied in", "float32");
   add_choice(command, "--storage", o.storage, storage_names,
              "What q, k, v, given features and the tail are rounded to before anything else", "f32");
   command.add_option("--threads", o.threads, "Workers; the result does not depend on them")

@@ -127,7 +127,7 @@ NAMED = (
     kernel("tail_lane_written", "pack", ("if (r < rows) E::store(", "E::store(")),
     kernel("tail_lane_read", "pack", ("square.row[r] = r < rows ? E::load", "square.row[r] = true ? E::load")),
     # feature maps
-    kernel("wrong_head_of_phi_q", "attend", ("*task.phi_q, b.head, rows_of", "*task.phi_q, task.first_head, rows_of")),
+    kernel("wrong_head_of_phi_q", "attend", ("read.layers(), b.head", "read.layers(), task.first_head")),
     kernel("given_features_of_q_denominator_ignored", "attend",
            ("separate = given && task.given_denominator.data != nullptr",
             "separate = given && task.given_denominator.data == denominator")),
