@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 
+from plot_arithmetic import plot_arithmetic
 from plot_frames import plot_memory, plot_time
 from plot_style import GREY, OPERATOR_COLORS, STYLE, Missing, footer, machine, need
 
@@ -145,7 +146,8 @@ def save(figure, folder, name):
     return path
 
 
-PLOTS = {"frames_time": plot_time, "frames_memory": plot_memory, "shares": plot_shares, "chunking": plot_chunking}
+PLOTS = {"frames_time": plot_time, "frames_memory": plot_memory, "shares": plot_shares, "chunking": plot_chunking,
+         "arithmetic": plot_arithmetic}
 
 
 def main():

@@ -31,10 +31,11 @@ class Sizes:
     time_limit: int  # seconds of a peer's run in the sweep
     cache_clip: str
     pairs: str  # rows of bench_ratios and bench_reference
+    real_frames: int  # of the real q, k, v, in every arithmetic
 
 
-FULL = Sizes(QUOTED, 5, 2, "31x20x30_12x128", 256, "31,62,125,250,500,1000", 30, "13x20x30", QUOTED_PAIRS)
-TRIAL = Sizes("^quick/.*/small", 1, 1, "8x8x8_2x64", 64, "8,16,32,64", 2, "7x8x8", "^quick/.*/small")
+FULL = Sizes(QUOTED, 5, 2, "31x20x30_12x128", 256, "31,62,125,250,500,1000", 30, "13x20x30", QUOTED_PAIRS, 21)
+TRIAL = Sizes("^quick/.*/small", 1, 1, "8x8x8_2x64", 64, "8,16,32,64", 2, "7x8x8", "^quick/.*/small", 6)
 
 
 def google_benchmark(name, rows=lambda sizes: "^quick/"):
@@ -83,6 +84,9 @@ STEPS = {
     "kernels": Step("the kernels alone", 1, google_benchmark("kernels")),
     "chunking": Step("a grid of Tc and To", 1, google_benchmark("operators", lambda _: "^chunking/")),
     "window": Step("a grid of Tc and To on real q, k, v", 0.2, script("window_error.py")),
+    "arithmetic": Step("speed and error of each arithmetic on real q, k, v", 2,
+                       script("arithmetic_error.py", lambda a: a.program, lambda a: f"--frames={a.sizes.real_frames}",
+                              lambda a: f"--rounds={a.sizes.runs}")),
     "peers": Step("other libraries, side by side", 15, peers),
     "frames": Step("the same, by number of frames", 7, frames),
     "neon": Step("NEON's inner loops in llvm-mca", 0.5, script("neon_throughput.py")),
@@ -105,6 +109,7 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, help=f"timed runs of the peers ({FULL.rounds})")
     parser.add_argument("--threads", default="1" if CORES == 1 else f"1,{CORES}",
                         help="numbers of threads, with commas between; the last is that of the frames (%(default)s)")
+    parser.add_argument("--program", type=pathlib.Path, help="rehyat, built (<build>/examples/cli/rehyat)")
     parser.add_argument("--plots", type=pathlib.Path, metavar="FOLDER", help="where the plots go (<out>/plots)")
     parser.add_argument("--strict", action="store_true", help="a step that cannot run is an error")
     parser.add_argument("--trial", action="store_true", help="little sizes: shows that it runs, figures mean nothing")
@@ -122,6 +127,7 @@ def checked(parser, a):
     if not (a.build / "bench").is_dir():
         parser.error(f"{a.build}/bench is missing: configure with REHYAT_BUILD_BENCH=ON and build first")
     a.out = a.out or a.build / "bench_results"
+    a.program = a.program or a.build / "examples" / "cli" / "rehyat"
     a.plots = a.plots or a.out / "plots"
     sizes = TRIAL if a.trial else FULL
     a.sizes = dataclasses.replace(sizes, runs=a.runs or sizes.runs, rounds=a.rounds or sizes.rounds)

@@ -11,7 +11,7 @@ import report
 
 PROGRAMS = ("operators", "ratios", "reference", "kernels", "chunking")
 PEERS = ("peers", "frames")
-SCRIPTS = ("window", "neon", "cache")  # write tables themselves
+SCRIPTS = ("window", "arithmetic", "neon", "cache")  # write tables themselves
 
 # What Google Benchmark writes of every row; the rest are our counters.
 GENERAL_FIELDS = ("name", "run_name", "run_type", "family_index", "per_family_instance_index", "repetitions",
@@ -107,7 +107,7 @@ def sections(folder, reports):
 
 def main(folder):
     reports = read_all(folder)
-    contexts = [contents["context"] for contents in reports.values() if "context" in contents]
+    contexts = [contents["context"] for contents in reports.values() if "compiler" in contents.get("context", {})]
     if not reports:
         sys.exit(f"nothing was run: {folder} has no JSON")
     (folder / "figures.json").write_text(json.dumps(reports, indent=1) + "\n")
