@@ -14,7 +14,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 
 # The quick rows, and those of the README that take longer.
-QUOTED = "^quick/|^full/(exact/chunk|hybrid_causal/(phone|wan)).*_12x128/(avx512|neon|avx2/threads:1/head_major)"
+QUOTED = ("^quick/|^full/(exact(_int8|_float16)?/chunk|hybrid_causal(_int8|_float16)?/(phone|wan)).*_12x128/"
+          "(avx512|neon|avx2/threads:1/head_major)")
 QUOTED_PAIRS = "^quick/|^full/int8.*/avx2/threads:1"
 CORES = len(os.sched_getaffinity(0))
 

@@ -73,7 +73,7 @@ void check_operator(const C& good, Size size, Run run, Count count) {
     spoiled("direction is 2, expected 0 to 1", [](C& c) { c.direction = 2; });
   }
   if constexpr (requires { good.arithmetic; }) {
-    spoiled("arithmetic is 2, expected 0 to 1", [](C& c) { c.arithmetic = 2; });
+    spoiled("arithmetic is 3, expected 0 to 2", [](C& c) { c.arithmetic = 3; });
   }
   if constexpr (requires { good.stabilizer; }) {
     spoiled("stabilizer is 256, expected 0 to 1", [](C& c) { c.stabilizer = 256; });

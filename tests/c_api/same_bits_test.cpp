@@ -42,8 +42,8 @@ TEST(CSameBits, Operators) {
     SCOPED_TRACE(support::replay(seed));
     Random random(seed);
     Case c(random);
-    const bool has_int8 = kernels_in(default_kernels(), Arithmetic::int8) != nullptr;
-    if (seed % 4 == 0 && has_int8) c.clip.arithmetic = Arithmetic::int8;
+    const Arithmetic other = seed % 8 == 0 ? Arithmetic::float16 : Arithmetic::int8;
+    if (seed % 4 == 0 && kernels_in(default_kernels(), other) != nullptr) c.clip.arithmetic = other;
     const support::TypedInputs inputs(c.clip, c.types);
     support::Shuffling shuffling(seed);
     const bool shuffles = random.coin();

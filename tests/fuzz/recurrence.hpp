@@ -35,6 +35,7 @@ RecurrentConfig config_of(const P& p, const InputTypes& types) {
     c.schedule = RecurrentSchedule::hybrid;
     c.stabilizer = p.stabilizer;
     c.scale = p.scale;
+    c.arithmetic = p.arithmetic;
   }
   if (types.of[1] == types.of[2]) c.tail_type = types.of[1];  // k and v: the tail rounds nothing
   return c;
