@@ -3,14 +3,14 @@
 
 xsimd 8.1 spells AVX-512's fma as a product and a sum, which Clang keeps apart. Looked at are the innermost loops of the
 disassembly whose arithmetic on whole vectors is multiplications and additions alone: none may add a product, and there
-must be loops of a whole tile of fused ones.
+must be loops of a whole tile of fused ones, of floats, halves or bytes.
 """
 import argparse
 import re
 import subprocess
 import sys
 
-FUSED = re.compile(r"vfn?m(add|sub)\d+ps")
+FUSED = re.compile(r"vfn?m(add|sub)\d+p[hs]|vpdpbusd")
 OTHER = re.compile(r"v(sub|div|sqrt|max|min|cmp|round|rndscale|reduce|scalef)\w*ps")
 WHOLE_TILE, TILE_LOOPS = 12, 3  # AVX2: 4 rows of 3 vectors; AVX-512: 8 of 3. The units have more than 3 such loops
 
@@ -18,7 +18,7 @@ WHOLE_TILE, TILE_LOOPS = 12, 3  # AVX2: 4 rows of 3 vectors; AVX-512: 8 of 3. Th
 def innermost_loops(disassembly):
     """Lists of (mnemonic, operands): what lies between a jump backwards and its target, without another such pair."""
     for function in disassembly.split("\n\n"):
-        code = re.findall(r"^ *([0-9a-f]+):\t(\S+) *(.*)$", function, re.M)
+        code = re.findall(r"^ *([0-9a-f]+):\t(?:{vex} )?(\S+) *(.*)$", function, re.M)
         index = {int(address, 16): i for i, (address, _, _) in enumerate(code)}
         jumps = [(index.get(int(target[1], 16), i + 1), i) for i, (_, name, operands) in enumerate(code)
                  if name.startswith("j") and (target := re.match(r"([0-9a-f]+) <", operands))]
