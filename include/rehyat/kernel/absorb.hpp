@@ -3,6 +3,7 @@
 // such sums.
 
 #include "rehyat/kernel/features.hpp"
+#include "rehyat/kernel/scratch.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
@@ -14,16 +15,11 @@ struct AbsorbScratch {
 
   static AbsorbScratch lay_out(const Dims& d, float* base) {
     AbsorbScratch s{};
-    int64_t used = 0;
-    const auto take = [&](int64_t floats) {
-      float* p = base == nullptr ? nullptr : base + used;
-      used += (floats + 15) / 16 * 16;
-      return p;
-    };
+    ScratchCutter take{base};
     s.features = take(d.feature_dim * absorb_block);
     s.values = take(absorb_block * padded(d.value_dim));
     s.buffers = take(2 * d.widest_layer * query_block);
-    s.size = used;
+    s.size = take.used;
     return s;
   }
 };

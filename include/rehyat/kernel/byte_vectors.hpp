@@ -1,7 +1,6 @@
 #pragma once
 // Vectors of bytes, four to a lane of float, and their sums of products in 32 bits, by instruction set.
 
-#include "rehyat/kernel/register_tile.hpp"
 #include "rehyat/kernel/words.hpp"
 
 // Units without it have no int8 kernels: vpmaddubsw of AVX2 saturates.

@@ -17,45 +17,20 @@ REHYAT_INLINE Integers add_shift(Integers sum, Bytes signed_bytes) {
   return sum;
 }
 
-/// R x C vectors of sums of products, as RegisterTile has them of floats.
+/// A tile of bytes.
 template <int R, int C>
-struct IntegerTile {
-  Integers at[static_cast<std::size_t>(R)][static_cast<std::size_t>(C)];
-
-  REHYAT_INLINE void clear() {
-    REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-      REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = Integers::zero();
-    }
-  }
-
+struct IntegerTile : WordTile<Bytes, Integers, R, C> {
   /// Rounded down.
   REHYAT_INLINE void divide_by_256() {
     REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-      REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = divided_by_256(at[r][c]);
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) this->at[r][c] = divided_by_256(this->at[r][c]);
     }
   }
-
-  REHYAT_INLINE V value(int r, int c) const { return to_float(at[r][c]); }
 
   /// Row r starts at p[r].
   REHYAT_INLINE void start_rows(const Word* p) {
     REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-      REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = Integers::broadcast(p[r]);
-    }
-  }
-
-  /// at[r][c] += sum over steps of unsigned b[step * b_stride + c * lanes] * signed a[r * row_stride + step *
-  /// step_stride], word by word.
-  REHYAT_INLINE void multiply_add(const Word* a, int64_t row_stride, int64_t step_stride, const Word* b,
-                                  int64_t b_stride, int64_t steps) {
-    for (int64_t s = 0; s < steps; ++s, a += step_stride, b += b_stride) {
-      Bytes x[static_cast<std::size_t>(C)];
-      REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = Bytes::load(b + c * V::lanes);
-      REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-        const auto y = Bytes::broadcast_at(a + r * row_stride);
-        REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = dot(at[r][c], x[c], y);
-        keep_row_order();
-      }
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) this->at[r][c] = Integers::broadcast(p[r]);
     }
   }
 };

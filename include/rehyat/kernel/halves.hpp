@@ -1,7 +1,6 @@
 #pragma once
 // Vectors of half-precision numbers, two to a lane of float, and sums of their products.
 
-#include "rehyat/kernel/register_tile.hpp"
 #include "rehyat/kernel/words.hpp"
 
 // Units without it have no float16 kernels: F16C only converts.
@@ -22,21 +21,23 @@ struct Halves {
   static REHYAT_INLINE Halves zero() { return {_mm512_setzero_ph()}; }
   /// In a register: GCC would read it from memory again in each of a tile's rows, more than the load ports
   /// can.
-  static REHYAT_INLINE Halves loaded(const Word* p) {
+  static REHYAT_INLINE Halves load(const Word* p) {
     Halves x{_mm512_castsi512_ph(_mm512_loadu_si512(p))};
     __asm__("" : "+v"(x.b));
     return x;
   }
   /// Of words: vpbroadcastw would take a port of the multipliers besides.
-  static REHYAT_INLINE Halves broadcast(Word x) {
-    return {_mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int>(x)))};
+  static REHYAT_INLINE Halves broadcast_at(const Word* p) {
+    return {_mm512_castsi512_ph(_mm512_set1_epi32(static_cast<int>(*p)))};
   }
   REHYAT_INLINE void store(Word* p) const { _mm512_storeu_si512(p, _mm512_castph_si512(b)); }
   REHYAT_INLINE void store_first(Word* p, int64_t count) const {
     _mm512_mask_storeu_epi32(p, V::first(count), _mm512_castph_si512(b));
   }
   friend REHYAT_INLINE Halves operator+(Halves x, Halves y) { return {_mm512_add_ph(x.b, y.b)}; }
-  friend REHYAT_INLINE Halves fma(Halves x, Halves y, Halves z) { return {_mm512_fmadd_ph(x.b, y.b, z.b)}; }
+  friend REHYAT_INLINE Halves dot(Halves sum, Halves x, Halves y) {
+    return {_mm512_fmadd_ph(x.b, y.b, sum.b)};
+  }
 
   /// Rounded to nearest even.
   static REHYAT_INLINE Halves of(V first, V second) {
@@ -51,7 +52,7 @@ struct Halves {
   }
   /// The sum of each lane's two, in halves. Its bits, three lower and in the upper part of a float, are that
   /// float less a factor of 2^112, subnormals included: nothing has to be packed first.
-  friend REHYAT_INLINE V sum_of_both(Halves x) {
+  friend REHYAT_INLINE V to_float(Halves x) {
     const __m512i other = _mm512_maskz_ror_epi32(V::all, _mm512_castph_si512(x.b), 16);
     const __m512i sum = _mm512_castph_si512(_mm512_add_ph(x.b, _mm512_castsi512_ph(other)));
     const __m512i bits = _mm512_and_si512(_mm512_maskz_srai_epi32(V::all, sum, 3),
@@ -68,8 +69,8 @@ struct Halves {
   float16x8_t b;
 
   static REHYAT_INLINE Halves zero() { return {vreinterpretq_f16_u32(vdupq_n_u32(0))}; }
-  static REHYAT_INLINE Halves loaded(const Word* p) { return {vreinterpretq_f16_u32(vld1q_u32(p))}; }
-  static REHYAT_INLINE Halves broadcast(Word x) { return {vreinterpretq_f16_u32(vdupq_n_u32(x))}; }
+  static REHYAT_INLINE Halves load(const Word* p) { return {vreinterpretq_f16_u32(vld1q_u32(p))}; }
+  static REHYAT_INLINE Halves broadcast_at(const Word* p) { return {vreinterpretq_f16_u32(vdupq_n_u32(*p))}; }
   REHYAT_INLINE void store(Word* p) const { vst1q_u32(p, vreinterpretq_u32_f16(b)); }
   REHYAT_INLINE void store_first(Word* p, int64_t count) const {
     Word words[V::lanes];
@@ -77,7 +78,7 @@ struct Halves {
     for (int64_t i = 0; i < count; ++i) p[i] = words[i];
   }
   friend REHYAT_INLINE Halves operator+(Halves x, Halves y) { return {vaddq_f16(x.b, y.b)}; }
-  friend REHYAT_INLINE Halves fma(Halves x, Halves y, Halves z) { return {vfmaq_f16(z.b, x.b, y.b)}; }
+  friend REHYAT_INLINE Halves dot(Halves sum, Halves x, Halves y) { return {vfmaq_f16(sum.b, x.b, y.b)}; }
 
   static REHYAT_INLINE Halves of(V first, V second) {
     const float16x8_t both = vcombine_f16(vcvt_f16_f32(first.b), vcvt_f16_f32(second.b));
@@ -86,7 +87,7 @@ struct Halves {
   static REHYAT_INLINE void store_row(V x, std::uint16_t* p) {
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x.b)));
   }
-  friend REHYAT_INLINE V sum_of_both(Halves x) {
+  friend REHYAT_INLINE V to_float(Halves x) {
     const V first{{V::Batch(vcvt_f32_f16(vget_low_f16(vuzp1q_f16(x.b, x.b))))}};
     const V second{{V::Batch(vcvt_f32_f16(vget_low_f16(vuzp2q_f16(x.b, x.b))))}};
     return first + second;
@@ -94,34 +95,9 @@ struct Halves {
 #endif
 };
 
-/// R x C vectors of sums of products.
+/// A tile of halves.
 template <int R, int C>
-struct HalfTile {
-  Halves at[static_cast<std::size_t>(R)][static_cast<std::size_t>(C)];
-
-  REHYAT_INLINE void clear() {
-    REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-      REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = Halves::zero();
-    }
-  }
-
-  REHYAT_INLINE V value(int r, int c) const { return sum_of_both(at[r][c]); }
-
-  /// at[r][c] += sum over steps of b[step * b_stride + c * lanes] * a[r * row_stride + step * step_stride],
-  /// word by word.
-  REHYAT_INLINE void multiply_add(const Word* a, int64_t row_stride, int64_t step_stride, const Word* b,
-                                  int64_t b_stride, int64_t steps) {
-    for (int64_t s = 0; s < steps; ++s, a += step_stride, b += b_stride) {
-      Halves x[static_cast<std::size_t>(C)];
-      REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = Halves::loaded(b + c * V::lanes);
-      REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-        const Halves y = Halves::broadcast(a[r * row_stride]);
-        REHYAT_UNROLL for (int c = 0; c < C; ++c) at[r][c] = fma(x[c], y, at[r][c]);
-        keep_row_order();
-      }
-    }
-  }
-};
+using HalfTile = WordTile<Halves, Halves, R, C>;
 
 /// The same in runs of 32 elements, each summed by itself and then added to the others: a sum in halves is
 /// off by a share of what it has reached, and an error of a score is one of an exponent. On the real arrays

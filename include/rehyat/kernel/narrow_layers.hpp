@@ -81,8 +81,7 @@ struct NarrowLayerScratch {
   Word* words;        ///< of a block of the widest layer
   Word* lower_words;  ///< bytes: of a block of tokens
 
-  template <class Take>
-  static NarrowLayerScratch lay_out(const Dims& d, Take take) {
+  static NarrowLayerScratch lay_out(const Dims& d, ScratchCutter& take) {
     const auto words = [&](int64_t count) { return reinterpret_cast<Word*>(take(count)); };
     return {.weights = words(d.layer_weights / Format::per_word),
             .factors = take(2 * d.layer_units),

@@ -32,12 +32,7 @@ struct NarrowReadScratch {
   int64_t size;
 
   static NarrowReadScratch lay_out(const Dims& d, float* base) {
-    int64_t used = 0;
-    const auto take = [&](int64_t count) {
-      float* p = base == nullptr ? nullptr : base + used;
-      used += padded(count);
-      return p;
-    };
+    ScratchCutter take{base};
     const int64_t spans = (d.feature_dim + feature_span - 1) / feature_span;
     NarrowReadScratch s{};
     s.layers = NarrowLayerScratch<Format>::lay_out(d, take);
@@ -47,7 +42,7 @@ struct NarrowReadScratch {
     s.value_scale = take(spans * s.value_stride);
     s.value_sum = take(spans * s.value_stride);
     s.features = reinterpret_cast<Word*>(take(feature_span / Format::per_word * query_block));
-    s.size = used;
+    s.size = take.used;
     return s;
   }
 };
@@ -142,19 +137,14 @@ struct NarrowUpdateScratch {
   static constexpr int64_t feature_stride = padded(absorb_block) / Format::per_word;
 
   static NarrowUpdateScratch lay_out(const Dims& d, float* base) {
-    int64_t used = 0;
-    const auto take = [&](int64_t count) {
-      float* p = base == nullptr ? nullptr : base + used;
-      used += padded(count);
-      return p;
-    };
+    ScratchCutter take{base};
     NarrowUpdateScratch s{};
     s.layers = NarrowLayerScratch<Format>::lay_out(d, take);
     s.features = reinterpret_cast<Word*>(take(d.feature_dim * feature_stride));
     s.feature_scale = take(d.feature_dim);
     s.feature_sum = take(d.feature_dim);
     s.values = reinterpret_cast<Word*>(take(words_of<Format>(absorb_block) * query_block));
-    s.size = used;
+    s.size = take.used;
     return s;
   }
 };

@@ -47,12 +47,7 @@ struct NarrowScratch {
 
   static NarrowScratch lay_out(const Dims& d, int64_t blocks, float* base) {
     NarrowScratch s{};
-    int64_t used = 0;
-    const auto floats = [&](int64_t count) {
-      float* p = base == nullptr ? nullptr : base + used;
-      used += padded(count);
-      return p;
-    };
+    ScratchCutter floats{base};
     const auto words = [&](int64_t count) { return reinterpret_cast<Word*>(floats(count)); };
     s.words = words_of<Format>(d.head_dim);
     s.key_stride = padded(d.head_dim) / Format::per_word;
@@ -68,7 +63,7 @@ struct NarrowScratch {
     s.value_scale = floats(s.value_stride);
     s.value_start = words(Format::is_offset ? s.value_stride : 0);
     s.weights = words(key_block / Format::per_word * query_block);
-    s.size = used;
+    s.size = floats.used;
     return s;
   }
 };

@@ -3,6 +3,7 @@
 
 #include "rehyat/kernel/online_softmax.hpp"
 #include "rehyat/kernel/pack.hpp"
+#include "rehyat/kernel/scratch.hpp"
 #include "rehyat/kernel/tile_shape.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
@@ -23,12 +24,8 @@ struct AttendScratch {
 
   static AttendScratch lay_out(const Dims& d, int64_t blocks, float* base) {
     AttendScratch s{};
-    int64_t used = 0;
-    const auto take = [&](int64_t rows) {
-      float* p = base == nullptr ? nullptr : base + used;
-      used += (rows * query_block + 15) / 16 * 16;
-      return p;
-    };
+    ScratchCutter cut{base};
+    const auto take = [&](int64_t rows) { return cut(rows * query_block); };
     s.queries = take(blocks * d.head_dim);
     s.out = take(blocks * d.value_dim);
     s.max = take(blocks);
@@ -39,7 +36,7 @@ struct AttendScratch {
     s.linear = take(d.feature_dim == 0 ? 0 : d.value_dim);
     s.keys = take((key_block * d.head_dim + query_block - 1) / query_block);
     s.values = take((key_block * d.value_dim + query_block - 1) / query_block);
-    s.size = used;
+    s.size = cut.used;
     return s;
   }
 };
