@@ -1,6 +1,7 @@
 // bench_kernels: the pieces of the operators through the kernel table, one task on one thread.
 //
-// Rows: <quick or full>/<piece>/<head dim>/<isa>; head dim 128 with phi of width 256, 64 with width 64.
+// Rows: <quick or full>/<piece>/<head dim>/<isa>; head dim 128 with phi of width 256, 64 with width 64. A
+// piece in another arithmetic than float32 has its name behind its own, and the share is of float32's peak.
 //   attend_softmax  8 query blocks over 2,400 keys: tail and chunk of a 20 x 30 video with Tc 3, To 1
 //   attend_read     the same queries, phi_q and the read of the sums, no softmax keys
 //   attend_joint    both
@@ -122,6 +123,7 @@ void run_fold(benchmark::State& state, const Options& options, Task& t) {
 struct Piece {
   const char* name;
   void (*run)(benchmark::State&, const Options&, Task&);
+  bool has_modes = true;  ///< besides float32
 };
 
 constexpr Piece pieces[] = {
@@ -132,20 +134,31 @@ constexpr Piece pieces[] = {
     {"absorb", [](auto& state, auto& options, Task& t) { run_absorb(state, options, t, t.map.map()); }},
     {"absorb_elu1",
      [](auto& state, auto& options, Task& t) { run_absorb(state, options, t, FeatureMap::elu1()); }},
-    {"fold", [](auto& state, auto& options, Task& t) { run_fold(state, options, t); }},
+    {"fold", [](auto& state, auto& options, Task& t) { run_fold(state, options, t); }, false},
 };
+
+void register_piece(const Options& options, const Piece& piece, const Kernels& kernels,
+                    const std::string& suffix) {
+  for (const auto& [dim, features] : {std::pair{128, 256}, std::pair{64, 64}}) {
+    const bool quick = kernels.isa != Isa::scalar;
+    add_row(std::string(quick ? "quick/" : "full/") + piece.name + suffix + "/" + std::to_string(dim) + "/" +
+                isa_name(kernels.isa),
+            [&, d = dim, f = features, run = piece.run](benchmark::State& state) {
+              Task task(kernels, d, f);
+              run(state, options, task);
+            });
+  }
+}
 
 void register_rows(const Options& options) {
   for (const Kernels* kernels : runnable_kernels()) {
     for (const Piece& piece : pieces) {
-      for (const auto& [dim, features] : {std::pair{128, 256}, std::pair{64, 64}}) {
-        const bool quick = kernels->isa != Isa::scalar;
-        add_row(std::string(quick ? "quick/" : "full/") + piece.name + "/" + std::to_string(dim) + "/" +
-                    isa_name(kernels->isa),
-                [=, d = dim, f = features, run = piece.run](benchmark::State& state) {
-                  Task task(*kernels, d, f);
-                  run(state, options, task);
-                });
+      register_piece(options, piece, *kernels, "");
+      if (!piece.has_modes) continue;
+      for (const Arithmetic mode : {Arithmetic::float16, Arithmetic::int8}) {
+        const Kernels* const narrow = kernels_in(*kernels, mode);
+        if (narrow != nullptr)
+          register_piece(options, piece, *narrow, std::string("_") + arithmetic_name(mode));
       }
     }
   }

@@ -67,6 +67,23 @@ TEST_P(ArithmeticPromisesTest, TinyAndHugeInputs) {
   });
 }
 
+/// Logits of thousands to millions of millions: the nearest key alone counts.
+TEST_P(ArithmeticPromisesTest, HugeLogitsLeaveOneKey) {
+  for (const float factor : {1e2f, 1e3f, 1e4f, 1e6f}) {
+    for_each_mode([&](Arithmetic mode) {
+      Random random(9);
+      constexpr std::int64_t tokens = 8;
+      TestClip clip(
+          random, {.frames = 1, .tokens_per_frame = tokens, .chunk_frames = 1, .dim = tokens, .value_dim = 4},
+          Features::elu1);
+      for (std::size_t i = 0; i < clip.q.size(); ++i)
+        clip.q[i] = clip.k[i] = i % (tokens + 1) == 0 ? factor : 0;
+      clip.arithmetic = mode;
+      EXPECT_LE(support::distance(evaluate(clip.softmax(), kernels()).out, clip.v).l2, 1e-2) << factor;
+    });
+  }
+}
+
 /// 16-bit tensors give what the same values as float32 give.
 TEST_P(ArithmeticPromisesTest, ElementTypes) {
   for_each_mode([&](Arithmetic mode) {

@@ -17,6 +17,8 @@ REHYAT_INLINE Integers add_shift(Integers sum, Bytes signed_bytes) {
   return sum;
 }
 
+REHYAT_INLINE V raw_float(Integers sum) { return to_float(sum); }
+
 /// A tile of bytes.
 template <int R, int C>
 struct IntegerTile : WordTile<Bytes, Integers, R, C> {
@@ -52,13 +54,7 @@ struct ByteFormat {
 
   static REHYAT_INLINE V encode(V x, V inverse) { return fma(x, inverse, V::broadcast(byte_bias)); }
   static REHYAT_INLINE V decode(V code) { return code - V::broadcast(byte_bias); }
-  static REHYAT_INLINE V encode_query(V x, V inverse) {
-    return fma(x, inverse, V::broadcast(unsigned_bias + 128.0f));
-  }
-  static REHYAT_INLINE V encode_weight(V weight) {
-    return fma(weight, V::broadcast(255.0f), V::broadcast(unsigned_bias));
-  }
-  static constexpr float weight_unit = 1.0f / 255.0f;
+  static constexpr float sum_unit = 1.0f / 255.0f;
 
   static REHYAT_INLINE Bytes pack(const V* codes) {
     return Bytes::lowest_of(codes[0], codes[1], codes[2], codes[3]);
@@ -83,8 +79,6 @@ struct ByteFormat {
       tile.start_rows(starts);
     }
   }
-  /// What a row with this sum adds to the products with queries, for the 128 that these count from.
-  static REHYAT_INLINE float row_start(float sum) { return (unsigned_shift - 128.0f) * sum; }
 };
 
 REHYAT_END_ISA_NAMESPACE

@@ -55,7 +55,8 @@ REHYAT_INLINE void quantise_lanes_to(NarrowLanes& to, int64_t rows, Row row) {
   constexpr float below = unsigned_shift + (two ? (unsigned_shift - 128.0f) / 256.0f : 0.0f);
   LaneRange range[static_cast<std::size_t>(C)];
   for (int64_t i = 0; i < rows; ++i) {
-    REHYAT_UNROLL for (int c = 0; c < C; ++c) range[c].add(row(i, c * V::lanes));
+    const auto x = row(i);
+    REHYAT_UNROLL for (int c = 0; c < C; ++c) range[c].add(x(c * V::lanes));
   }
   Lanes<C> inverse;
   REHYAT_UNROLL for (int c = 0; c < C; ++c) {
@@ -66,30 +67,29 @@ REHYAT_INLINE void quantise_lanes_to(NarrowLanes& to, int64_t rows, Row row) {
     (scale + range[c].poison).store(to.scale + c * V::lanes);
     fma(scale, V::broadcast(below), range[c].low).store(to.start + c * V::lanes);
   }
-  const V bias = V::broadcast(byte_bias);
-  for (int64_t i = 0; i < rows; i += ByteFormat::per_word) {
+  for_words<ByteFormat>(rows, row, [&](int64_t word, const auto& x, auto is_row) {
     REHYAT_UNROLL for (int c = 0; c < C; ++c) {
       ByteRows bytes;
       REHYAT_UNROLL for (int j = 0; j < ByteFormat::per_word; ++j) {
-        V biased = bias;
-        if (i + j < rows) biased = fma(row(i + j, c * V::lanes) - range[c].low, inverse[c], bias);
+        V biased = V::broadcast(byte_bias);
+        if (is_row(j)) biased = fma(x[j](c * V::lanes) - range[c].low, inverse[c], biased);
         if constexpr (two) {
           bytes.set_two(j, biased);
         } else {
           bytes.set(j, biased);
         }
       }
-      const int64_t word = i / ByteFormat::per_word * width + c * V::lanes;
-      Bytes::lowest_of(bytes.upper[0], bytes.upper[1], bytes.upper[2], bytes.upper[3]).store(to.words + word);
+      const int64_t at = word * width + c * V::lanes;
+      Bytes::lowest_of(bytes.upper[0], bytes.upper[1], bytes.upper[2], bytes.upper[3]).store(to.words + at);
       if constexpr (two) {
         Bytes::lowest_of(bytes.lower[0], bytes.lower[1], bytes.lower[2], bytes.lower[3])
-            .store(to.lower_words + word);
+            .store(to.lower_words + at);
       }
     }
-  }
+  });
 }
 
-/// row(i, lane) is the vector at `lane` of row i; C vectors of lanes. All at once: one range alone would wait
+/// row(i)(lane) is the vector at `lane` of row i; C vectors of lanes. All at once: one range alone would wait
 /// for the latency of its minimum.
 template <int C, class Row>
 REHYAT_INLINE void quantise_lanes(ByteFormat, NarrowLanes& to, int64_t rows, Row row) {
@@ -105,17 +105,23 @@ REHYAT_INLINE void quantise_lanes(ByteFormat, NarrowLanes& to, int64_t rows, Row
 template <int C, class Row>
 REHYAT_INLINE void quantise_lanes(HalfFormat, NarrowLanes& to, int64_t rows, Row row) {
   constexpr int64_t width = C * V::lanes;
-  REHYAT_UNROLL for (int c = 0; c < C; ++c) {
-    const int64_t lane = c * V::lanes;
-    const auto magnitude = magnitude_of<HalfFormat>(rows, [&](int64_t i) { return row(i, lane); });
-    magnitude.scale().store(to.scale + lane);
-    const V inverse = magnitude.inverse(), zero = V::broadcast(0.0f);
-    for (int64_t i = 0; i < rows; i += HalfFormat::per_word) {
-      const V codes[] = {HalfFormat::encode(row(i, lane), inverse),
-                         HalfFormat::encode(i + 1 < rows ? row(i + 1, lane) : zero, inverse)};
-      HalfFormat::pack(codes).store(to.words + i / HalfFormat::per_word * width + lane);
-    }
+  Magnitude<HalfFormat> magnitude[static_cast<std::size_t>(C)];
+  for (int64_t i = 0; i < rows; ++i) {
+    const auto x = row(i);
+    REHYAT_UNROLL for (int c = 0; c < C; ++c) magnitude[c].add(x(c * V::lanes));
   }
+  Lanes<C> inverse;
+  REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+    magnitude[c].scale().store(to.scale + c * V::lanes);
+    inverse[c] = magnitude[c].inverse();
+  }
+  for_words<HalfFormat>(rows, row, [&](int64_t word, const auto& x, auto is_row) {
+    REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+      const V second = is_row(1) ? x[1](c * V::lanes) : V::broadcast(0.0f);
+      Halves::of(x[0](c * V::lanes) * inverse[c], second * inverse[c])
+          .store(to.words + word * width + c * V::lanes);
+    }
+  });
 }
 
 #endif

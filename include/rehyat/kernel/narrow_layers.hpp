@@ -66,9 +66,9 @@ NarrowLayer quantise_layer(const LayerWeights& w, Word* words, float* factors) {
   } else {
     to.unit_stride = padded(w.in_dim) / Format::per_word, to.step_stride = 1;
     to.panel_size = weight_panel * to.unit_stride;
-    quantise_rows<Format>(
-        {to.words, to.unit_stride, to.scale, to.sum}, w.out_dim, w.in_dim,
-        [&](int64_t r, int64_t i) { return load_part<Float32>(w.weight + r * w.in_dim, i, w.in_dim); });
+    quantise_rows<Format>({to.words, to.unit_stride, to.scale, to.sum}, w.out_dim, w.in_dim, [&](int64_t r) {
+      return ElementRow<Float32>{w.weight + r * w.in_dim, w.in_dim};
+    });
   }
   return to;
 }
@@ -106,8 +106,7 @@ class NarrowLayers {
       const bool last = layer + 1 == map.num_layers;
       const LayerWeights w = layer_weights(map, layer, in_dim, head);
       NarrowLanes x(s_.words, Format::is_offset && layer == 0 ? s_.lower_words : nullptr);
-      quantise_lanes<C>(Format(), x, in_dim,
-                        [&](int64_t i, int64_t lane) { return V::load(in + i * width + lane); });
+      quantise_lanes<C>(Format(), x, in_dim, [&](int64_t i) { return FloatRow{in + i * width}; });
       dense<C>(last ? out : next, last ? stride : width, x, w, layers_[layer],
                last ? map.output_activation : map.activation, last ? map.degree : 1, ahead);
       float* const done = in;

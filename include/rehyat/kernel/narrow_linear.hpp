@@ -23,8 +23,8 @@ inline constexpr int64_t feature_span = 128;
 template <class Format>
 struct NarrowReadScratch {
   NarrowLayerScratch<Format> layers;
-  float* row;          ///< [feature_dim]: the largest magnitude of a row of A
-  Word* sums;          ///< [feature_dim / per_word][value_stride]
+  float* row;  ///< [feature_dim]: the largest magnitude of a row of A
+  Word* sums;  ///< [spans][value_stride / column_panel][features of the span / per_word][column_panel]
   float* value_scale;  ///< [spans][value_stride]
   float* value_sum;    ///< the same: of a channel's elements, as their bytes have them
   Word* features;      ///< [feature_span / per_word][query_block]
@@ -59,10 +59,13 @@ class NarrowRead {
     for (int64_t f = 0; f < features; f += feature_span) {
       const int64_t span = f / feature_span * stride, count = least(features - f);
       quantise_columns<Format>(
-          {s.sums + f / Format::per_word * stride, stride, s.value_scale + span, s.value_sum + span, nullptr},
-          count, stride, [&](int64_t i, int64_t d) {
+          {s.sums + f / Format::per_word * stride, words_of<Format>(count) * column_panel,
+           s.value_scale + span, s.value_sum + span, nullptr},
+          count, stride, [&, f](int64_t i) {
             const float row = s.row[f + i], inverse = row == 0.0f ? 0.0f : 1.0f / row;
-            return V::load(task.sums + (f + i) * stride + d) * V::broadcast(inverse);
+            return [data = task.sums + (f + i) * stride, inverse](int64_t d) {
+              return V::load(data + d) * V::broadcast(inverse);
+            };
           });
     }
   }
@@ -77,14 +80,17 @@ class NarrowRead {
     for (int64_t f = 0; f < d.feature_dim; f += feature_span) {
       const int64_t span = f / feature_span * s_.value_stride, count = least(d.feature_dim - f);
       NarrowLanes x(s_.features);
-      quantise_lanes<C>(Format(), x, count, [&](int64_t i, int64_t lane) {
-        return V::load(features + (f + i) * width + lane) * V::broadcast(s_.row[f + i]);
+      quantise_lanes<C>(Format(), x, count, [&](int64_t i) {
+        return [data = features + (f + i) * width, factor = s_.row[f + i]](int64_t lane) {
+          return V::load(data + lane) * V::broadcast(factor);
+        };
       });
+      const int64_t steps = words_of<Format>(count);
+      Word* const sums = s_.sums + f / Format::per_word * s_.value_stride;
       for_row_strips<Format::sum_rows>(d.value_dim, [&]<int R>(int64_t dim) {
         typename Format::template SumTile<R, C> tile;
         tile.clear();
-        tile.multiply_add(s_.sums + f / Format::per_word * s_.value_stride + dim, 1, s_.value_stride, x.words,
-                          width, words_of<Format>(count));
+        tile.multiply_add(column_at(sums, steps * column_panel, dim), 1, column_panel, x.words, width, steps);
         REHYAT_UNROLL for (int r = 0; r < R; ++r) {
           const V scale = V::broadcast(s_.value_scale[span + dim + r]);
           const V sum = V::broadcast(Format::is_offset ? s_.value_sum[span + dim + r] : 0.0f);
@@ -112,10 +118,7 @@ class NarrowRead {
         const V x = abs(V::load(row + d));
         top = max(select(less(x, limit), x, zero), top);
       }
-      float lanes[static_cast<std::size_t>(V::lanes)];
-      top.store(lanes);
-      float largest = 0.0f;
-      for (int l = 0; l < V::lanes; ++l) largest = lanes[l] > largest ? lanes[l] : largest;
+      const float largest = largest_lane(top);
       s_.row[f] = largest < least_scaled ? 0.0f : largest;
     }
   }
@@ -163,9 +166,11 @@ class NarrowUpdate {
 
   /// A += phi^T V of `count` tokens, whose features are in scratch.
   void add(SourceRows values, int64_t first, int64_t count) const {
-    const float poison = quantise_rows<Format>(
-        {s_.features, s_.feature_stride, s_.feature_scale, s_.feature_sum}, task_.dims.feature_dim, count,
-        [&](int64_t f, int64_t i) { return load_part<Float32>(a_.features + f * absorb_block, i, count); });
+    const float poison =
+        quantise_rows<Format>({s_.features, s_.feature_stride, s_.feature_scale, s_.feature_sum},
+                              task_.dims.feature_dim, count, [&](int64_t f) {
+                                return ElementRow<Float32>{a_.features + f * absorb_block, count};
+                              });
     const int64_t columns = padded(task_.dims.value_dim);
     for (int64_t d = 0; d < columns;) {
       const int64_t left = (columns - d) / V::lanes;
@@ -180,9 +185,10 @@ class NarrowUpdate {
   void add_columns(SourceRows values, int64_t first, int64_t count, int64_t column, float poison) const {
     NarrowLanes x(s_.values);
     with_element(values.rows.type, [&]<class E>(E) {
-      quantise_lanes<C>(Format(), x, count, [&](int64_t i, int64_t lane) {
-        const int64_t d = column + lane;
-        return d < values.dim ? load_part<E>(values.row<E>(first + i), d, values.dim) : V::broadcast(0.0f);
+      quantise_lanes<C>(Format(), x, count, [&](int64_t i) {
+        return [row = ElementRow<E>{values.row<E>(first + i), values.dim}, column](int64_t lane) {
+          return row(column + lane);
+        };
       });
     });
     const int64_t stride = padded(task_.dims.value_dim);

@@ -1,11 +1,8 @@
 #pragma once
-// Queries, keys and values of an attend task as narrow elements with scales.
+// Rows and columns as narrow elements with scales; what an attend task needs of them for its softmax keys:
 //
-//   q_i ~ query_scale_i * (u_i - 128)       bytes: u unsigned, 1 to 255: a scale per query
-//   k_j ~ centre + key_scale_j * n_j        n signed, -127 to 127: a scale per key; one centre a key range
+//   k_j  ~ centre + key_scale * n_j         one centre a key range
 //   v_jd ~ value_scale_d * n_jd             a scale per channel and key block
-//
-// Halves are the same without the 128, with n from -1 to 1: nothing can overflow.
 //
 // A common vector taken off the keys leaves less to round: real keys have channels that are large and nearly
 // constant. <q, centre> is added back in float32.
@@ -25,18 +22,27 @@ inline constexpr float least_scaled = 0x1p-100f;
 /// errors on real arrays as they were; 7 divides no usual width of a frame.
 inline constexpr int64_t centre_step = 7;
 
+/// Columns of words lie in panels of so many: what a tile of up to 8 columns broadcasts, step by step, is
+/// contiguous.
+inline constexpr int64_t column_panel = 16;
+
+/// Where column d begins; its words are column_panel apart.
+REHYAT_INLINE Word* column_at(Word* words, int64_t panel_size, int64_t d) {
+  return words + d / column_panel * panel_size + d % column_panel;
+}
+
 /// The scratch of one task beside AttendScratch. With AVX-512, D = Dv = 128 a key block of bytes takes 2 * 16
 /// KB and a query block 6 KB, a quarter of float32.
 template <class Format>
 struct NarrowScratch {
   Word* queries;       ///< per block: [words][query_block]
-  float* query_scale;  ///< per block
+  float* query_scale;  ///< per block, a lane each
   float* query_mean;   ///< per block: <q, centre> of the range
   float* centre;       ///< [padded head_dim], 0 behind head_dim
   Word* keys;          ///< [key_block][key_stride]
-  float* key_scale;    ///< [key_block]
-  float* key_sum;      ///< [key_block]: of a key's elements, for the 128 of the queries
-  Word* values;        ///< [key_block / per_word][value_stride]
+  float* key_scale;    ///< [key_block]; halves: the first is that of all
+  float* key_sum;      ///< [key_block]: bytes, of a key's elements, for the 128 of the queries
+  Word* values;        ///< [value_stride / column_panel][key_block / per_word][column_panel]
   float* value_scale;  ///< [value_stride]
   Word* value_start;   ///< [value_stride]: bytes, what `dot` takes from the sums over a block's keys
   Word* weights;       ///< [key_block / per_word][query_block]
@@ -44,6 +50,8 @@ struct NarrowScratch {
   int64_t key_stride;
   int64_t value_stride;
   int64_t size;
+
+  static constexpr int64_t value_panel = key_block / Format::per_word * column_panel;
 
   static NarrowScratch lay_out(const Dims& d, int64_t blocks, float* base) {
     NarrowScratch s{};
@@ -59,7 +67,7 @@ struct NarrowScratch {
     s.keys = words(key_block * s.key_stride);
     s.key_scale = floats(key_block);
     s.key_sum = floats(key_block);
-    s.values = words(key_block / Format::per_word * s.value_stride);
+    s.values = words(s.value_stride / column_panel * value_panel);
     s.value_scale = floats(s.value_stride);
     s.value_start = words(Format::is_offset ? s.value_stride : 0);
     s.weights = words(key_block / Format::per_word * query_block);
@@ -73,6 +81,13 @@ struct NarrowQueries {
   Word* words;
   float* scale;
   float* mean;
+};
+
+/// What the weights of one query block over one key block were made from: the score of the largest, what it
+/// counts as an exponent, and the sum of all relative to the largest.
+template <int C>
+struct BlockWeights {
+  Lanes<C> top, exponent, total;
 };
 
 template <class Format>
@@ -115,34 +130,28 @@ REHYAT_INLINE Magnitude<Format> magnitude_of(int64_t count, Element element) {
   return some[0];
 }
 
-/// The words of a block's packed queries, [head_dim][C vectors].
-template <class Format, int C>
-inline void quantise_queries(const NarrowQueries& to, const float* queries, int64_t head_dim) {
-  constexpr int64_t width = C * V::lanes;
-  for (int64_t i = 0; i < width; i += V::lanes) {
-    const auto magnitude =
-        magnitude_of<Format>(head_dim, [&](int64_t d) { return V::load(queries + d * width + i); });
-    magnitude.scale().store(to.scale + i);
-    const V inverse = magnitude.inverse(), zero = V::broadcast(0.0f);
-    for (int64_t d = 0; d < head_dim; d += Format::per_word) {
-      V codes[static_cast<std::size_t>(Format::per_word)];
-      REHYAT_UNROLL for (int j = 0; j < Format::per_word; ++j) {
-        codes[j] =
-            Format::encode_query(d + j < head_dim ? V::load(queries + (d + j) * width + i) : zero, inverse);
-      }
-      Format::pack(codes).store(to.words + d / Format::per_word * width + i);
-    }
-  }
+/// That of a row's `dim` elements: row(d) is the vector at element d.
+template <class Format, class Row>
+REHYAT_INLINE Magnitude<Format> magnitude_of_row(Row row, int64_t dim) {
+  return magnitude_of<Format>((dim + V::lanes - 1) / V::lanes, [&](int64_t i) { return row(i * V::lanes); });
 }
 
-/// `lanes` elements from `d` on of a row of `dim`, 0 behind its end.
+/// A row of floats, and of `dim` elements, 0 behind its end: row(d) is the vector at element d.
+struct FloatRow {
+  const float* data;
+  REHYAT_INLINE V operator()(int64_t d) const { return V::load(data + d); }
+};
 template <class E>
-REHYAT_INLINE V load_part(const typename E::Storage* row, int64_t d, int64_t dim) {
-  if (d + V::lanes <= dim) return E::load(row + d);
-  float part[static_cast<std::size_t>(V::lanes)] = {};
-  for (int64_t i = d; i < dim; ++i) part[i - d] = E::get(row + i);
-  return V::load(part);
-}
+struct ElementRow {
+  const typename E::Storage* data;
+  int64_t dim;
+  REHYAT_INLINE V operator()(int64_t d) const {
+    if (d + V::lanes <= dim) return E::load(data + d);
+    float part[static_cast<std::size_t>(V::lanes)] = {};
+    for (int64_t i = d; i < dim; ++i) part[i - d] = E::get(data + i);
+    return V::load(part);
+  }
+};
 
 /// centre = the mean of every centre_step-th key of the range. Divided before it is summed: it does not
 /// overflow.
@@ -152,8 +161,9 @@ inline void find_centre(float* centre, const KeyRange& range, int64_t head_dim) 
     const SourceRows keys{range.k, head_dim};
     for (int64_t d = 0; d < padded(head_dim); d += V::lanes) V::broadcast(0.0f).store(centre + d);
     for (int64_t key = 0; key < range.count; key += centre_step) {
+      const ElementRow<E> row{keys.row<E>(key), head_dim};
       for (int64_t d = 0; d < head_dim; d += V::lanes) {
-        fma(load_part<E>(keys.row<E>(key), d, head_dim), share, V::load(centre + d)).store(centre + d);
+        fma(row(d), share, V::load(centre + d)).store(centre + d);
       }
     }
   });
@@ -167,6 +177,15 @@ inline void multiply_centre(float* mean, const float* queries, const float* cent
   sum.clear();
   sum.multiply_add(RowsInMemory{centre, head_dim}, 0, queries, width, head_dim);
   sum.store(mean, width);
+}
+
+/// The largest of a vector's, for those >= 0; NaN does not count.
+REHYAT_INLINE float largest_lane(V x) {
+  float lanes[static_cast<std::size_t>(V::lanes)];
+  x.store(lanes);
+  float largest = 0.0f;
+  for (int l = 0; l < V::lanes; ++l) largest = lanes[l] > largest ? lanes[l] : largest;
+  return largest;
 }
 
 /// Row r of the square summed up, by `join`, in lane r.
@@ -194,7 +213,7 @@ REHYAT_INLINE V quantise_some_rows(const NarrowRows& to, int64_t dim, int64_t fi
   Square square;
   for (int64_t r = 0; r < V::lanes; ++r) {
     Magnitude<Format> magnitude;
-    for (int64_t d = 0; r < rows && d < dim; d += V::lanes) magnitude.add(row(first + r, d));
+    if (r < rows) magnitude = magnitude_of_row<Format>(row(first + r), dim);
     square.row[r] = magnitude.top;
     poison = poison + magnitude.poison();
   }
@@ -206,10 +225,13 @@ REHYAT_INLINE V quantise_some_rows(const NarrowRows& to, int64_t dim, int64_t fi
   for (int64_t r = 0; r < V::lanes; ++r) {
     Word* const to_row = to.words + (first + r) * to.stride;
     V sum = V::broadcast(0.0f);
-    for (int64_t d = 0; r < rows && d < elements; d += V::lanes) {
-      const V code = Format::encode(row(first + r, d), V::broadcast(inverse[r]));
-      Format::store_row(code, to_row, d);
-      if constexpr (Format::is_offset) sum = sum + Format::decode(code);
+    if (r < rows) {
+      const auto x = row(first + r);
+      for (int64_t d = 0; d < elements; d += V::lanes) {
+        const V code = Format::encode(x(d), V::broadcast(inverse[r]));
+        Format::store_row(code, to_row, d);
+        if constexpr (Format::is_offset) sum = sum + Format::decode(code);
+      }
     }
     square.row[r] = sum;
   }
@@ -220,8 +242,7 @@ REHYAT_INLINE V quantise_some_rows(const NarrowRows& to, int64_t dim, int64_t fi
   return poison;
 }
 
-/// The words of `count` rows of `dim` elements; row(r, d) is the vector at element d of row r. Returns 0, or
-/// NaN if one has a value that is not finite.
+/// The words of `count` rows of `dim` elements. Returns 0, or NaN if one has a value that is not finite.
 template <class Format, class Row>
 REHYAT_INLINE float quantise_rows(const NarrowRows& to, int64_t count, int64_t dim, Row row) {
   V poison = V::broadcast(0.0f);
@@ -234,37 +255,82 @@ REHYAT_INLINE float quantise_rows(const NarrowRows& to, int64_t count, int64_t d
 /// Columns of rows with a scale each, several rows a word; a column with a value that is not finite has NaN
 /// for a scale.
 struct NarrowColumns {
-  Word* words;     ///< [count / per_word][stride]
-  int64_t stride;  ///< a multiple of the lanes
-  float* scale;    ///< [stride]
-  float* sum;      ///< [stride]: of a column's elements, as they were rounded; null: not asked for
-  Word* start;     ///< [stride]: what `dot` of bytes takes from the sums over the rows; null: not asked for
+  Word* words;         ///< [columns / column_panel][count / per_word][column_panel]
+  int64_t panel_size;  ///< words
+  float* scale;        ///< [columns]
+  float* sum;          ///< [columns]: of a column's elements, as they were rounded; null: not asked for
+  Word* start;  ///< [columns]: what `dot` of bytes takes from the sums over the rows; null: not asked for
 };
 
-/// row(i, d) is the vector at column d of row i.
-template <class Format, class Row>
-REHYAT_INLINE void quantise_columns(const NarrowColumns& to, int64_t count, int64_t dim, Row row) {
-  for (int64_t d = 0; d < dim; d += V::lanes) {
-    const auto magnitude = magnitude_of<Format>(count, [&](int64_t i) { return row(i, d); });
-    magnitude.scale().store(to.scale + d);
-    const V inverse = magnitude.inverse(), zero = V::broadcast(0.0f);
-    V sum = zero;
-    typename Format::Start start;
-    for (int64_t i = 0; i < count; i += Format::per_word) {
-      V codes[static_cast<std::size_t>(Format::per_word)];
-      REHYAT_UNROLL for (int j = 0; j < Format::per_word; ++j) {
-        codes[j] = Format::encode(i + j < count ? row(i + j, d) : zero, inverse);
+/// use(i, x, is_row) for the rows i to i + per_word - 1 of each word, x the row; is_row: row i is there, else
+/// x is another.
+template <class Format, class Row, class Use>
+REHYAT_INLINE void for_words(int64_t rows, Row row, Use use) {
+  constexpr int per_word = Format::per_word;
+  const auto word = [&]<bool whole>(int64_t i) {
+    using X = decltype(row(i));
+    const auto there = [&](int j) { return whole || i + j < rows; };
+    if constexpr (per_word == 2) {
+      const X x[] = {row(i), row(there(1) ? i + 1 : i)};
+      use(i / per_word, x, there);
+    } else {
+      const X x[] = {row(i), row(there(1) ? i + 1 : i), row(there(2) ? i + 2 : i), row(there(3) ? i + 3 : i)};
+      use(i / per_word, x, there);
+    }
+  };
+  int64_t i = 0;
+  for (; i + per_word <= rows; i += per_word) word.template operator()<true>(i);
+  if (i < rows) word.template operator()<false>(i);
+}
+
+/// C vectors of columns from d on.
+template <class Format, int C, class Row>
+REHYAT_INLINE void quantise_some_columns(const NarrowColumns& to, int64_t count, int64_t d, Row row) {
+  constexpr int per_word = Format::per_word;
+  Magnitude<Format> magnitude[static_cast<std::size_t>(C)];
+  for (int64_t i = 0; i < count; ++i) {
+    const auto x = row(i);
+    REHYAT_UNROLL for (int c = 0; c < C; ++c) magnitude[c].add(x(d + c * V::lanes));
+  }
+  Lanes<C> inverse, sum;
+  Word* column[static_cast<std::size_t>(C)];
+  typename Format::Start start[static_cast<std::size_t>(C)];
+  REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+    magnitude[c].scale().store(to.scale + d + c * V::lanes);
+    inverse[c] = magnitude[c].inverse();
+    sum[c] = V::broadcast(0.0f);
+    column[c] = column_at(to.words, to.panel_size, d + c * V::lanes);
+  }
+  for_words<Format>(count, row, [&](int64_t word, const auto& x, auto is_row) {
+    REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+      V codes[static_cast<std::size_t>(per_word)];
+      REHYAT_UNROLL for (int j = 0; j < per_word; ++j) {
+        codes[j] = Format::encode(is_row(j) ? x[j](d + c * V::lanes) : V::broadcast(0.0f), inverse[c]);
         if constexpr (Format::is_offset) {
-          if (to.sum != nullptr) sum = sum + Format::decode(codes[j]);
+          if (to.sum != nullptr) sum[c] = sum[c] + Format::decode(codes[j]);
         }
       }
       const auto words = Format::pack(codes);
-      words.store(to.words + i / Format::per_word * to.stride + d);
-      start.add(words);
+      words.store(column[c] + word * column_panel);
+      start[c].add(words);
     }
-    if (Format::is_offset && to.sum != nullptr) (sum * magnitude.scale()).store(to.sum + d);
-    if (to.start != nullptr) start.store(to.start + d);
+  });
+  REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+    const int64_t first = d + c * V::lanes;
+    if (Format::is_offset && to.sum != nullptr) (sum[c] * magnitude[c].scale()).store(to.sum + first);
+    if (to.start != nullptr) start[c].store(to.start + first);
   }
+}
+
+/// The words of `count` rows of `dim` columns.
+template <class Format, class Row>
+[[gnu::noinline]] void quantise_columns(const NarrowColumns& to, int64_t count, int64_t dim, Row row) {
+  constexpr int at_once = 4;  // maxima that would wait for their own latency
+  int64_t d = 0;
+  for (; d + at_once * V::lanes <= dim; d += at_once * V::lanes) {
+    quantise_some_columns<Format, at_once>(to, count, d, row);
+  }
+  for (; d < dim; d += V::lanes) quantise_some_columns<Format, 1>(to, count, d, row);
 }
 
 REHYAT_END_ISA_NAMESPACE

@@ -2,73 +2,15 @@
 // The softmax branch of attend in narrow elements: Arithmetic::int8 and float16.
 //
 // AVX-512 VNNI multiplies 64 pairs of bytes where an FMA multiplies 16 of floats: per 128 keys and 48 queries
-// of D = Dv = 128, two products of 12,288 vpdpbusd take 12,288 cycles together instead of 49,152. The weights
-// between them are then a third of what is left, so their exponential has degree 4 (3e-6, while a weight is
-// rounded to 1/255), and all per-key and per-query factors are folded into one multiply-add each.
+// of D = Dv = 128, two products of 12,288 vpdpbusd take 12,288 cycles together instead of 49,152, and of
+// halves 24,576. The weights between them are then a third of what is left, so each format has its own way to
+// make them.
 
+#include "rehyat/kernel/byte_softmax.hpp"
+#include "rehyat/kernel/half_softmax.hpp"
 #include "rehyat/kernel/key_blocks.hpp"
-#include "rehyat/kernel/narrow_activation.hpp"
-#include "rehyat/kernel/narrow_quantise.hpp"
 
 REHYAT_BEGIN_ISA_NAMESPACE
-
-/// scores[key][query] = <q, k - centre> / query_scale, C vectors a row, and the largest of each lane.
-template <class Format, int C>
-inline void narrow_scores(float* scores, Lanes<C>& top, const NarrowQueries& q,
-                          const NarrowScratch<Format>& s, int64_t keys, RowPrefetch& ahead) {
-  constexpr int64_t width = C * V::lanes;
-  REHYAT_UNROLL for (int c = 0; c < C; ++c) top[c] = V::broadcast(-infinity);
-  for_row_strips<Format::rows>(keys, [&]<int R>(int64_t key) {
-    ahead.advance();
-    typename Format::template Tile<R, C> tile;
-    tile.clear();
-    tile.multiply_add(s.keys + key * s.key_stride, s.key_stride, 1, q.words, width, s.words);
-    REHYAT_UNROLL for (int r = 0; r < R; ++r) {
-      const V scale = V::broadcast(s.key_scale[key + r]);
-      V start = V::broadcast(0.0f);
-      if constexpr (Format::is_offset) start = V::broadcast(Format::row_start(s.key_sum[key + r]));
-      REHYAT_UNROLL for (int c = 0; c < C; ++c) {
-        const V score = fma(tile.value(r, c), scale, start);
-        top[c] = max(top[c], score);
-        score.store(scores + (key + r) * width + c * V::lanes);
-      }
-    }
-  });
-}
-
-/// Keys whose weights are made together: so many exponentials hide each other's latency.
-inline constexpr int keys_at_once = 4;
-
-/// weights = exp2((score - top) * query_scale), and their sum before rounding; 0 behind the last key, up to a
-/// multiple of keys_at_once.
-template <class Format, int C>
-inline void narrow_weights(Word* weights, Lanes<C>& total, const float* scores, const Lanes<C>& top,
-                           const float* query_scale, int64_t keys) {
-  constexpr int64_t width = C * V::lanes;
-  REHYAT_UNROLL for (int c = 0; c < C; ++c) total[c] = V::broadcast(0.0f);
-  const auto some_weights = [&]<int count>(int64_t key) {
-    REHYAT_UNROLL for (int c = 0; c < C; ++c) {
-      const V scale = V::load(query_scale + c * V::lanes);
-      const float* const score = scores + key * width + c * V::lanes;
-      V codes[static_cast<std::size_t>(keys_at_once)];
-      REHYAT_UNROLL for (int i = 0; i < keys_at_once; ++i) {
-        V weight = V::broadcast(0.0f);
-        if (count == keys_at_once || key + i < keys) {
-          weight = short_exp2((V::load(score + i * width) - top[c]) * scale);
-        }
-        total[c] = total[c] + weight;
-        codes[i] = Format::encode_weight(weight);
-      }
-      Word* const to = weights + key / Format::per_word * width + c * V::lanes;
-      REHYAT_UNROLL for (int i = 0; i < keys_at_once; i += Format::per_word) {
-        Format::pack(codes + i).store(to + i / Format::per_word * width);
-      }
-    }
-  };
-  int64_t key = 0;
-  for (; key + keys_at_once <= keys; key += keys_at_once) some_weights.template operator()<keys_at_once>(key);
-  if (key < keys) some_weights.template operator()<0>(key);
-}
 
 /// out[dim][lane] = rescale[lane] * out + block_factor[lane] * value_scale[dim] * sum over keys of weight *
 /// value. The factors stay in memory: the tile and a step's operands leave room for 4 of them.
@@ -82,12 +24,12 @@ template <class Format, int C>
     ahead.advance();
     typename Format::template SumTile<R, C> tile;
     Format::start(tile, s.value_start + dim);
-    tile.multiply_add(s.values + dim, 1, s.value_stride, s.weights, width, steps);
+    tile.multiply_add(column_at(s.values, s.value_panel, dim), 1, column_panel, s.weights, width, steps);
     REHYAT_UNROLL for (int r = 0; r < R; ++r) {
       const V scale = V::broadcast(s.value_scale[dim + r]);
       REHYAT_UNROLL for (int c = 0; c < C; ++c) {
         float* const to = out + (dim + r) * width + c * V::lanes;
-        const V sum = tile.value(r, c) * (scale * V::load(block_factor + c * V::lanes));
+        const V sum = tile.raw(r, c) * V::load(block_factor + c * V::lanes) * scale;
         fma(V::load(to), V::load(rescale + c * V::lanes), sum).store(to);
       }
     }
@@ -100,20 +42,19 @@ template <class Format, int C>
 inline void narrow_step(const AttendTask& task, const QueryBlock& b, const NarrowQueries& q,
                         const NarrowScratch<Format>& s, float* scores, int64_t keys, float poison,
                         RowPrefetch& ahead) {
-  Lanes<C> top, total;
+  BlockWeights<C> of;
   float rescale[query_block], block_factor[query_block];
-  narrow_scores<Format, C>(scores, top, q, s, keys, ahead);
-  narrow_weights<Format, C>(s.weights, total, scores, top, q.scale, keys);
+  block_weights<C>(Format(), of, q, s, scores, keys, ahead);
   REHYAT_UNROLL for (int c = 0; c < C; ++c) {
     const int64_t i = c * V::lanes;
-    const V block_max = fma(top[c], V::load(q.scale + i), V::load(q.mean + i) + V::broadcast(poison));
+    const V block_max = fma(of.top[c], of.exponent[c], V::load(q.mean + i) + V::broadcast(poison));
     const V before = V::load(b.softmax.running_max + i), now = max(before, block_max);
     now.store(b.softmax.running_max + i);
     const V shift = select(less(now, V::broadcast(lowest)), V::broadcast(0.0f), now);
     const V earlier = exp2_nonpositive(before - shift), factor = exp2_nonpositive(block_max - shift);
-    fma(V::load(b.softmax.running_sum + i), earlier, total[c] * factor).store(b.softmax.running_sum + i);
+    fma(V::load(b.softmax.running_sum + i), earlier, of.total[c] * factor).store(b.softmax.running_sum + i);
     earlier.store(rescale + i);
-    (factor * V::broadcast(Format::weight_unit)).store(block_factor + i);
+    (factor * V::broadcast(Format::sum_unit)).store(block_factor + i);
   }
   narrow_values<Format, C>(b.out, task.dims.value_dim, rescale, block_factor, s, keys, ahead);
 }
@@ -132,7 +73,7 @@ inline void add_narrow_softmax(const AttendTask& task, const AttendScratch& a,
   const int64_t head_dim = task.dims.head_dim;
   if (task.num_softmax > 0) {
     for_query_blocks([&]<int C>(const QueryBlock& b, const NarrowQueries& q) {
-      quantise_queries<Format, C>(q, b.queries, head_dim);
+      quantise_queries<C>(Format(), q, b.queries, head_dim);
     });
   }
   const bool prefetch = keys_leave_cache(task);
@@ -150,16 +91,19 @@ inline void add_narrow_softmax(const AttendTask& task, const AttendScratch& a,
     float poison = 0;
     with_element(keys.k.type, [&]<class E>(E) {
       const SourceRows rows{keys.k, head_dim};
-      poison = quantise_rows<Format>(
-          {s.keys, s.key_stride, s.key_scale, s.key_sum}, keys.count, head_dim, [&](int64_t i, int64_t d) {
-            return load_part<E>(rows.row<E>(i), d, head_dim) - V::load(s.centre + d);
-          });
+      const NarrowRows to{s.keys, s.key_stride, s.key_scale, s.key_sum};
+      poison = quantise_keys(Format(), to, keys.count, head_dim, [=, centre = s.centre](int64_t i) {
+        return [row = ElementRow<E>{rows.row<E>(i), rows.dim}, centre](int64_t d) {
+          return row(d) - V::load(centre + d);
+        };
+      });
     });
     with_element(keys.v.type, [&]<class E>(E) {
-      const SourceRows values{keys.v, task.dims.value_dim};
-      quantise_columns<Format>(
-          {s.values, s.value_stride, s.value_scale, nullptr, s.value_start}, keys.count, values.dim,
-          [&](int64_t i, int64_t d) { return load_part<E>(values.row<E>(i), d, values.dim); });
+      const SourceRows rows{keys.v, task.dims.value_dim};
+      quantise_columns<Format>({s.values, s.value_panel, s.value_scale, nullptr, s.value_start}, keys.count,
+                               rows.dim, [=](int64_t i) {
+                                 return ElementRow<E>{rows.row<E>(i), rows.dim};
+                               });
     });
     for_query_blocks([&]<int C>(const QueryBlock& b, const NarrowQueries& q) {
       narrow_step<Format, C>(task, b, q, s, a.weights, keys.count, poison, ahead);

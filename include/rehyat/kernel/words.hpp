@@ -10,10 +10,10 @@
 // - SumTile, sum_rows: the same for sums over keys and features, a share of whose error is one of the output.
 // - limit: the largest magnitude of what a scale was divided out of.
 // - encode(x, inverse of the scale), decode: an element as a vector of floats that pack() and store_row()
-//   take, and its value in units of the scale; encode_query, encode_weight, weight_unit: the same of queries,
-//   and of softmax weights up to 1.
+//   take, and its value in units of the scale.
+// - sum_unit: what tile.raw() of products with softmax weights counts.
 // - is_offset: elements of lanes count from something else than 0, and sums of rows make up for it.
-//   Start, start(), row_start(): that, of sums over keys and of scores.
+//   Start, start(): that, of sums over keys.
 
 #include "rehyat/kernel/register_tile.hpp"
 
@@ -41,6 +41,7 @@ struct WordTile {
   }
 
   REHYAT_INLINE V value(int r, int c) const { return to_float(at[r][c]); }
+  REHYAT_INLINE V raw(int r, int c) const { return raw_float(at[r][c]); }  ///< less a factor of the format
 
   /// at[r][c] += sum over steps of b[step * b_stride + c * lanes] * a[r * row_stride + step * step_stride],
   /// word by word; bytes of b are unsigned, those of a signed.
