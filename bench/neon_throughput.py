@@ -3,8 +3,9 @@
 
 Compiles the kernels of rehyat for NEON, one dispatch unit an arithmetic with the flags of
 cmake/RehyatDispatch.cmake, and takes the inner loops of the full register tile from the machine code: innermost
-loops whose arithmetic is nothing but a whole number of tiles' FMAs, which are fmla in float32 and sdot in int8. The debug information says which function of the source each came
-from. Each loop goes to llvm-mca as it is, with its loads, prefetches and address arithmetic.
+loops whose arithmetic is nothing but a whole number of tiles' FMAs, which are fmla in float32 and float16, and sdot
+in int8. The debug information says which function of the source each came from. Each loop goes to llvm-mca as it
+is, with its loads, prefetches and address arithmetic.
 
   busy   FMAs of an iteration / (cycles of an iteration * pipes that take an FMA); 100 % is the core's peak
   bound  the same with llvm-mca's block reciprocal throughput: with no wait for a result
@@ -33,6 +34,7 @@ ITERATIONS = 1000
 
 class Unit(typing.NamedTuple):
     """The kernels of an arithmetic."""
+    prefix: str  # of its roles
     source: str
     flags: tuple
     fma: str  # a multiply-add
@@ -40,16 +42,18 @@ class Unit(typing.NamedTuple):
 
 
 UNITS = {
-    "float32": Unit('#include "rehyat/kernel/instantiate.hpp"\n\nREHYAT_DEFINE_KERNELS(neon)\n', (), "fmla",
+    "float32": Unit("", '#include "rehyat/kernel/instantiate.hpp"\n\nREHYAT_DEFINE_KERNELS(neon)\n', (), "fmla",
                     ("scores", "values")),
-    "int8": Unit('#include "rehyat/kernel/instantiate_int8.hpp"\n\nREHYAT_DEFINE_KERNELS_IN(int8, neon)\n',
-                 ("-march=armv8.2-a+dotprod",), "sdot", ("int8 scores", "int8 values")),
+    "int8": Unit("int8 ", '#include "rehyat/kernel/instantiate_int8.hpp"\n\nREHYAT_DEFINE_KERNELS_IN(int8, neon)\n',
+                 ("-march=armv8.2-a+dotprod",), "sdot", ("scores", "values")),
+    "float16": Unit("float16 ", '#include "rehyat/kernel/instantiate_float16.hpp"\n\nREHYAT_DEFINE_KERNELS_IN(float16, neon)\n',
+                    ("-march=armv8.2-a+fp16",), "fmla", ("scores", "values")),
 }
 
 # What a loop computes, by the function of the source that it was written in or inlined to, innermost first.
 ROLES = {"score_block": "scores", "dense_layer": "phi layer", "add_outer_products": "state update",
          "join_linear": "state read", "softmax_step": "values", "accumulate": "values, state read",
-         "narrow_scores": "int8 scores", "narrow_values": "int8 values"}
+         "narrow_scores": "scores", "half_scores": "scores", "narrow_values": "values"}
 # A call of accumulate that was inlined is one of the two; its caller says which.
 GENERAL = {"accumulate": ("join_linear", "softmax_step")}
 
@@ -163,7 +167,8 @@ def find_loops(unit, linked, llvm, tile):
     if missing:
         raise Failure(f"found no inner loop of {' and '.join(missing)}: the object has no debug information (-g), or "
                       f"a tile has another number of FMAs than --tile={tile}")
-    return sorted(found.values(), key=lambda item: list(ROLES.values()).index(item[0]))
+    loops = sorted(found.values(), key=lambda item: list(ROLES.values()).index(item[0]))
+    return [(unit.prefix + role, body) for role, body in loops]
 
 
 def assembly(body):

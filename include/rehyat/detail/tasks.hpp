@@ -41,13 +41,6 @@ struct AttendGrid {
   std::int64_t count() const { return entries * columns * kv_heads * groups; }
 };
 
-/// Queries of a group, about, at most. A key block of K and V then costs 1 / 768 of its bytes a query, and
-/// half as many groups as with 384 fetch and, where heads are interleaved, copy it: 2 % and more. The group's
-/// own arrays take (D + Dv) * 4 bytes a query, 768 KB at D = Dv = 128, and with two key blocks (256 KB) stay
-/// in a second-level cache of 2 MB; of each, 48 KB a query block are read between 49,152 cycles of
-/// multiply-adds.
-inline constexpr std::int64_t most_group_queries = 768;
-
 /// Tasks that a phase of attend should have: 3 for each of 16 workers.
 inline constexpr std::int64_t least_attend_tasks = 48;
 
@@ -55,7 +48,7 @@ inline constexpr std::int64_t least_attend_tasks = 48;
 /// few tasks for its workers, but not below what the kernels need to be worth their preparation of the keys.
 inline AttendGrid attend_grid(const Call& call, std::int64_t columns, std::int64_t most_queries) {
   const std::int64_t blocks = call.heads / call.kv_heads * ceil_div(most_queries, call.kernels->query_block);
-  const std::int64_t most_blocks = most_group_queries / call.kernels->query_block;
+  const std::int64_t most_blocks = call.kernels->most_group_queries / call.kernels->query_block;
   const std::int64_t sequences = call.one_thread ? least_attend_tasks : call.batch * columns * call.kv_heads;
   const std::int64_t share = ceil_div(blocks, ceil_div(least_attend_tasks, sequences < 1 ? 1 : sequences));
   const std::int64_t least = blocks < call.kernels->least_group ? blocks : call.kernels->least_group;

@@ -145,10 +145,17 @@ template <class E>
 struct ElementRow {
   const typename E::Storage* data;
   int64_t dim;
+
   REHYAT_INLINE V operator()(int64_t d) const {
     if (d + V::lanes <= dim) return E::load(data + d);
+    return last(data + d, dim - d);
+  }
+
+ private:
+  // out of line: inlined it takes the loops' registers
+  [[gnu::noinline, gnu::cold]] static V last(const typename E::Storage* from, int64_t count) {
     float part[static_cast<std::size_t>(V::lanes)] = {};
-    for (int64_t i = d; i < dim; ++i) part[i - d] = E::get(data + i);
+    for (int64_t i = 0; i < count; ++i) part[i] = E::get(from + i);
     return V::load(part);
   }
 };
