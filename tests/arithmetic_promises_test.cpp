@@ -201,7 +201,7 @@ TEST(ArithmeticModesTest, SayHowLargeAGroupIs) {
     return grid.blocks_per_group;
   };
   EXPECT_EQ(blocks_per_group(1, 432), 1);    // 9 blocks a head, so that there are many tasks
-  EXPECT_EQ(blocks_per_group(4, 432), 4);    // 9 tasks instead of 27
+  EXPECT_EQ(blocks_per_group(4, 432), 3);    // 9 tasks instead of 27: groups of 4 or less that are alike
   EXPECT_EQ(blocks_per_group(4, 100), 3);    // all of them
   EXPECT_EQ(blocks_per_group(4, 0), 1);      // scratch for one, though there is none
   EXPECT_EQ(blocks_per_group(4, 9600), 13);  // 200 blocks a head in 16 groups

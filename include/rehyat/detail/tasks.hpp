@@ -53,11 +53,11 @@ inline AttendGrid attend_grid(const Call& call, std::int64_t columns, std::int64
   const std::int64_t share = ceil_div(blocks, ceil_div(least_attend_tasks, sequences < 1 ? 1 : sequences));
   const std::int64_t least = blocks < call.kernels->least_group ? blocks : call.kernels->least_group;
   const std::int64_t enough = share < least ? least : share > most_blocks ? most_blocks : share;
-  const std::int64_t per_group = enough < 1 ? 1 : enough;
+  const std::int64_t groups = ceil_div(blocks, enough < 1 ? 1 : enough);
   return {.columns = columns,
           .kv_heads = call.kv_heads,
-          .groups = ceil_div(blocks, per_group),
-          .blocks_per_group = per_group,
+          .groups = groups,
+          .blocks_per_group = groups < 1 ? 1 : ceil_div(blocks, groups),  // all nearly alike
           .entries = call.batch};
 }
 

@@ -48,7 +48,7 @@ void narrow_absorb(const AbsorbTask& task) {
 
 /// `least_group`: query blocks of a task, at least. At most half as many again as in float32: their products
 /// take half its time or less, the keys and values of a block as long as ever to fetch, and to round besides.
-/// In halves the group's arrays take 1,280 bytes a query at D = Dv = 128, 1.4 MB.
+/// In halves the group's arrays take 1,280 bytes a query at D = Dv = 128, 1.6 MB.
 template <class Format>
 constexpr Kernels narrow_table(int64_t least_group) {
   return {.isa = native_isa,
@@ -60,7 +60,7 @@ constexpr Kernels narrow_table(int64_t least_group) {
           .scan = scan,
           .convert = convert,
           .least_group = least_group,
-          .most_group_queries = 1152};
+          .most_group_queries = 1296};
 }
 
 REHYAT_END_ISA_NAMESPACE

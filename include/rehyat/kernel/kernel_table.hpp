@@ -165,12 +165,12 @@ struct Kernels {
   /// Query blocks that an attend task should have, where there are as many: what a task makes of its keys is
   /// made once for all of them.
   std::int64_t least_group = 1;
-  /// Queries that it should have, about, at most. A key block of K and V then costs 1 / 768 of its bytes a
-  /// query, and half as many groups as with 384 fetch and, where heads are interleaved, copy it: 2 % and
-  /// more. The group's own arrays take (D + Dv) * 4 bytes a query, 768 KB at D = Dv = 128, and with two key
-  /// blocks (256 KB) stay in a second-level cache of 2 MB; of each, 48 KB a query block are read between
-  /// 49,152 cycles of multiply-adds.
-  std::int64_t most_group_queries = 768;
+  /// Queries that it should have at most. A key block of K and V then costs 1 / 864 of its bytes a query,
+  /// and half as many groups as with 432 fetch and, where heads are interleaved, copy it: 2 % and more. The
+  /// group's own arrays take (D + Dv) * 4 bytes a query, 864 KB at D = Dv = 128, and with two key blocks (256
+  /// KB) stay in a second-level cache of 2 MB; of each, 48 KB a query block are read between 49,152 cycles of
+  /// multiply-adds.
+  std::int64_t most_group_queries = 864;
   /// The same instruction set in another arithmetic: null where that was not built in or the processor does
   /// not run it. Of a table of float32, which is what callers hold; null in the others.
   const Kernels* (*in)(Arithmetic) = nullptr;
