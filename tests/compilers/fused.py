@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Whether the register tiles of ISA units multiply and add in one instruction: fused.py OBJECT...
 
-xsimd 8.1 spells AVX-512's fma as a product and a sum, which Clang keeps apart. Looked at are the innermost loops of the
-disassembly whose arithmetic on whole vectors is multiplications and additions alone: none may add a product, and there
-must be loops of a whole tile of fused ones, of floats, halves or bytes.
+xsimd 8.1 spells AVX-512's fma as a product and a sum, which Clang keeps apart. Looked at are the loops of the disassembly
+without another jump, whose arithmetic on whole vectors is multiplications and additions alone: none may add a product,
+and there must be loops of a whole tile of fused ones, of floats, halves or bytes.
 """
 import argparse
 import re
@@ -15,17 +15,16 @@ OTHER = re.compile(r"v(sub|div|sqrt|max|min|cmp|round|rndscale|reduce|scalef)\w*
 WHOLE_TILE, TILE_LOOPS = 12, 3  # AVX2: 4 rows of 3 vectors; AVX-512: 8 of 3. The units have more than 3 such loops
 
 
-def innermost_loops(disassembly):
-    """Lists of (mnemonic, operands): what lies between a jump backwards and its target, without another such pair."""
+def straight_loops(disassembly):
+    """Lists of (mnemonic, operands): what lies between a jump backwards and its target, without another jump or a return."""
     for function in disassembly.split("\n\n"):
         code = re.findall(r"^ *([0-9a-f]+):\t(?:{vex} )?(\S+) *(.*)$", function, re.M)
         index = {int(address, 16): i for i, (address, _, _) in enumerate(code)}
-        jumps = [(index.get(int(target[1], 16), i + 1), i) for i, (_, name, operands) in enumerate(code)
-                 if name.startswith("j") and (target := re.match(r"([0-9a-f]+) <", operands))]
-        loops = [(first, last) for first, last in jumps if first <= last]
-        for first, last in loops:
-            if not any((a, b) != (first, last) and first <= a and b <= last for a, b in loops):
-                yield [(name, operands) for _, name, operands in code[first:last + 1]]
+        for last, (_, name, operands) in enumerate(code):
+            target = re.match(r"([0-9a-f]+) <", operands)
+            first = index.get(int(target[1], 16), last + 1) if name.startswith("j") and target else last + 1
+            if first <= last and not any(inner.startswith(("j", "ret")) for _, inner, _ in code[first:last]):
+                yield [(inner, what) for _, inner, what in code[first:last + 1]]
 
 
 def adds_a_product(loop):
@@ -53,7 +52,7 @@ def complaint(path):
     """What is wrong with an object, or nothing."""
     disassembly = subprocess.run(["objdump", "-d", "--no-show-raw-insn", path], stdout=subprocess.PIPE, text=True,
                                  check=True).stdout
-    tiles = [(loop, counts(loop)[0]) for loop in innermost_loops(disassembly) if counts(loop)[1] == 0]
+    tiles = [(loop, counts(loop)[0]) for loop in straight_loops(disassembly) if counts(loop)[1] == 0]
     for loop, fused in tiles:
         if adds_a_product(loop):
             return f"a loop of {fused} fused multiply-adds multiplies and adds apart, too; expected all of them fused"
