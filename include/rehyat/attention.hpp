@@ -65,15 +65,16 @@ namespace rehyat {
 // - Scores: off by about their row's largest |q_d| and their key's largest |k_d - centre_d| over 127 each
 //   (int8), not by a share of themselves: real arrays with logits of 18 cost 1e-2 in relative L2, scaled to
 //   logits of 60 up to 2e-2, noise with such logits about 1e-1. float16, with 11 bits, and sums of products
-//   rounded to 11 bits: 3e-3, 3e-3 and 3e-2. row_max and row_sum are of these scores. All logits equal: every
-//   weight exactly 1, as above.
+//   and weights rounded to 11 bits: 4e-3, 5e-3 and 3e-2. row_max and row_sum are of these scores. All logits
+//   equal: every weight exactly 1, as above. A weight of float16 is never below 1e-6 of the largest among its
+//   block of 128 keys.
 // - Features: off by a share of their token's largest hidden unit, sums by one of their channel's range; a
 //   wide map of sharp features (512, one for each place) costs 1.3e-2 (int8) or 2e-3 of what is linear. gelu
 //   and softplus are within 2e-4 and, relatively, 7e-5. Denominators are float32's of these features.
 // - Range: all that is multiplied is scaled to a largest magnitude that its type holds: no finite input
 //   overflows, but for a difference k - centre (|k| beyond 1.7e38): such a key is infinite. q (times scale),
-//   k less its range's centre, and v count as 0 where their row's, or for v their channel's and key block's,
-//   largest magnitude is below 2^-100.
+//   k less its range's centre, and v count as 0 where their row's, or for v their channel's and key block's
+//   (of float16 k: their key block's), largest magnitude is below 2^-100.
 // - Determinism, executors, one shot and recurrence: as above. Between instruction sets: as far as a few
 //   bytes that round the other way, relative L2 2e-3 for logits up to 20.
 // - NaN and infinity reach what they reach with float32; beside a channel of v that has them, others of the

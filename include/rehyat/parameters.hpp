@@ -38,7 +38,7 @@ enum class Arithmetic : std::uint8_t {
   int8,
   /// Half precision: the same with elements of 11 bits, in which products are summed in short runs. No range
   /// of inputs overflows, as every row or column is scaled to a largest magnitude of 1. Kernels must have it
-  /// (AVX512-FP16, ARMv8.2 FP16): rehyat/arithmetic.hpp. Relative L2 about 1e-3 on real inputs, and see
+  /// (AVX512-FP16, ARMv8.2 FP16): rehyat/arithmetic.hpp. Relative L2 4e-4 to 4e-3 on real inputs, and see
   /// attention.hpp.
   float16,
 };

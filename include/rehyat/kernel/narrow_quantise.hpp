@@ -269,8 +269,8 @@ struct NarrowColumns {
   Word* start;  ///< [columns]: what `dot` of bytes takes from the sums over the rows; null: not asked for
 };
 
-/// use(i, x, is_row) for the rows i to i + per_word - 1 of each word, x the row; is_row: row i is there, else
-/// x is another.
+/// use(word, x, is_row) for each word of `rows` rows: x has its rows, x[j] another one where is_row(j) is
+/// false.
 template <class Format, class Row, class Use>
 REHYAT_INLINE void for_words(int64_t rows, Row row, Use use) {
   constexpr int per_word = Format::per_word;
