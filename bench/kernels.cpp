@@ -12,7 +12,10 @@
 // Keys and values are read with the stride of 12 interleaved heads: as token-major views have it.
 //   bench_kernels --benchmark_filter=absorb/128/avx512
 
+#include <algorithm>
+#include <cstddef>
 #include <string>
+#include <vector>
 
 #include "inputs.hpp"
 #include "program.hpp"
@@ -21,6 +24,23 @@ namespace rehyat::bench {
 namespace {
 
 constexpr std::int64_t query_blocks = 8, keys = 2400, absorbed_keys = 768, interleaved_heads = 12, parts = 4;
+
+/// Floats where the operators have theirs: at the start of a cache line.
+class AlignedFloats {
+ public:
+  AlignedFloats(std::int64_t count, float value) {
+    detail::Arena measure;
+    measure.floats(count);
+    bytes_.resize(measure.size());
+    data_ = detail::Arena({bytes_.data(), bytes_.size()}).floats(count);
+    std::fill_n(data_, count, value);
+  }
+  float* data() { return data_; }
+
+ private:
+  std::vector<std::byte> bytes_;
+  float* data_ = nullptr;
+};
 
 /// One task's data.
 struct Task {
@@ -36,13 +56,11 @@ struct Task {
         map(1, dim, features, features, 4) {}
 
   kernel::Dims dims(const FeatureMap& phi) const { return detail::dims_of(head_dim, head_dim, &phi, &phi); }
-  std::vector<float> scratch(const FeatureMap& phi) const {
-    return std::vector<float>(static_cast<std::size_t>(kernels.scratch_size(dims(phi), query_blocks)));
+  AlignedFloats scratch(const FeatureMap& phi) const {
+    return {kernels.scratch_size(dims(phi), query_blocks), 0.0f};
   }
   /// Sums that every feature map here can be read against: 1 everywhere.
-  std::vector<float> sums(const FeatureMap& phi) const {
-    return std::vector<float>(static_cast<std::size_t>(kernel::sums_size(dims(phi))), 1.0f);
-  }
+  AlignedFloats sums(const FeatureMap& phi) const { return {kernel::sums_size(dims(phi)), 1.0f}; }
 
   /// Keys (0) or values (1).
   kernel::HeadRows rows(int side) const { return {k_and_v[side].data(), ElementType::float32, stride}; }
@@ -55,7 +73,7 @@ struct Task {
 
 void run_attend(benchmark::State& state, const Options& options, Task& t, bool softmax, bool read) {
   const FeatureMap& phi = t.map.map();
-  std::vector<float> scratch = t.scratch(phi), sums = t.sums(phi);
+  AlignedFloats scratch = t.scratch(phi), sums = t.sums(phi);
   DenominatorReport denominators;
   const kernel::AttendTask task{.dims = t.dims(phi),
                                 .q = {t.q.data(), ElementType::float32, t.stride, t.head_dim},
@@ -81,7 +99,7 @@ void run_attend(benchmark::State& state, const Options& options, Task& t, bool s
 }
 
 void run_absorb(benchmark::State& state, const Options& options, Task& t, const FeatureMap& phi) {
-  std::vector<float> scratch = t.scratch(phi), sums = t.sums(phi);
+  AlignedFloats scratch = t.scratch(phi), sums = t.sums(phi);
   const kernel::AbsorbTask task{.dims = t.dims(phi),
                                 .k = t.rows(0),
                                 .v = t.rows(1),
@@ -101,7 +119,7 @@ void run_absorb(benchmark::State& state, const Options& options, Task& t, const 
 
 void run_fold(benchmark::State& state, const Options& options, Task& t) {
   const std::int64_t size = kernel::sums_size(t.dims(t.map.map()));
-  std::vector<float> hi = t.sums(t.map.map()), lo(hi.size());
+  AlignedFloats hi(size, 1.0f), lo(size, 0.0f);
   const std::vector<float> added = normals(parts * size, 5);
   const kernel::FoldTask task{.hi_in = hi.data(),
                               .lo_in = lo.data(),
