@@ -137,9 +137,9 @@ NAMED = (
     kernel("rows_not_finite_pass_as_finite", "features",
            ("if (is_finite<E>(source.row<E>(first + i), source.dim)) continue;", "continue;")),
     kernel("gelu_by_tanh", "exp",
-           ("return x * normal_at(x).below;",
+           ("return fma(n.magnitude, n.minus_ratio * n.bell, relu(x));",
             "const T y = x * fma(x * x, T::broadcast(0.0713548162726f), T::broadcast(1.5957691216057f));\n"
-            "  const T zero = T::broadcast(0.0f), s = exp_nonpositive(zero - abs(y));\n"
+            "  const T zero = T::broadcast(0.0f), s = exp_of_minus(abs(y));\n"
             "  return x * (select(less(y, zero), s, T::broadcast(1.0f)) / (T::broadcast(1.0f) + s));")),
     # precision
     NamedMutant("bfloat16_cut_off", "include/rehyat/element.hpp",

@@ -37,19 +37,25 @@ inline void absorb_features(float* features, const AbsorbTask& task, Layers& lay
   }
 }
 
-/// z[f] += sum over tokens of features[f][token].
+/// z[f] += sum over tokens of features[f][token]; z is padded to a multiple of the lanes. The sums of a
+/// square of features are transposed before their lanes are added, so that no lane is added alone.
 inline void add_feature_sums(float* z, const float* features, int64_t feature_dim, int64_t tokens) {
-  for (int64_t f = 0; f < feature_dim; ++f) {
-    const float* row = features + f * absorb_block;
+  const auto sum_of = [&](int64_t f) {
     V sum = V::broadcast(0.0f);
+    if (f >= feature_dim) return sum;
+    const float* row = features + f * absorb_block;
     int64_t i = 0;
     for (; i + V::lanes <= tokens; i += V::lanes) sum = sum + V::load(row + i);
-    float lanes[V::lanes];
-    sum.store(lanes);
-    float total = 0.0f;
-    for (int l = 0; l < V::lanes; ++l) total += lanes[l];
-    for (; i < tokens; ++i) total += row[i];
-    z[f] += total;
+    return i < tokens ? sum + V::load_first(row + i, tokens - i) : sum;
+  };
+  for (int64_t f = 0; f < feature_dim; f += V::lanes) {
+    Square sums;
+    REHYAT_UNROLL for (int r = 0; r < V::lanes; ++r) sums.row[r] = sum_of(f + r);
+    sums.transpose();
+    REHYAT_UNROLL for (int n = V::lanes / 2; n > 0; n /= 2) {
+      REHYAT_UNROLL for (int i = 0; i < n; ++i) sums.row[i] = sums.row[i] + sums.row[i + n];
+    }
+    (V::load(z + f) + sums.row[0]).store(z + f);
   }
 }
 

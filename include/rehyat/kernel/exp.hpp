@@ -40,21 +40,22 @@ REHYAT_INLINE T exp2_normal(T x) {
   return scale(exp2_fraction(fraction(x, n)), n);
 }
 
-/// e^x for x <= 0; exactly 1 at 0, 0 below -87.33 (where the result would be subnormal), NaN stays NaN.
-/// x = n ln 2 + r with ln 2 in two parts, then a polynomial of degree 6 (minimax relative error 3.1e-9).
+/// e^-a for a >= 0; exactly 1 at 0, 0 above 87.33 (where the result would be subnormal), NaN stays NaN.
+/// -a = n ln 2 - r with ln 2 in two parts, then a polynomial of degree 6 in r (minimax relative error
+/// 3.1e-9).
 template <class T>
-REHYAT_INLINE T exp_nonpositive(T x) {
-  const T n = round_nearest(x * T::broadcast(1.44269504088896341f));
-  T r = fma(n, T::broadcast(-0.693145751953125f), x);
-  r = fma(n, T::broadcast(-1.428606765330187e-06f), r);
+REHYAT_INLINE T exp_of_minus(T a) {
+  const T n = round_nearest(a * T::broadcast(-1.44269504088896341f));
+  T r = fma(n, T::broadcast(0.693145751953125f), a);
+  r = fma(n, T::broadcast(1.428606765330187e-06f), r);
   T p = T::broadcast(0.001381461275741458f);
-  p = fma(p, r, T::broadcast(0.008368710055947304f));
+  p = fma(p, r, T::broadcast(-0.008368710055947304f));
   p = fma(p, r, T::broadcast(0.04166838899254799f));
-  p = fma(p, r, T::broadcast(0.1666652113199234f));
+  p = fma(p, r, T::broadcast(-0.1666652113199234f));
   p = fma(p, r, T::broadcast(0.4999999403953552f));
+  p = fma(p, r, T::broadcast(-1.0f));
   p = fma(p, r, T::broadcast(1.0f));
-  p = fma(p, r, T::broadcast(1.0f));
-  return scale_unless_less(p, n, x, T::broadcast(-87.33f));
+  return scale_unless_less(p, n, T::broadcast(87.33f), a);
 }
 
 /// max(x, 0); max returns its second argument for NaN.
@@ -63,43 +64,42 @@ REHYAT_INLINE T relu(T x) {
   return max(T::broadcast(0.0f), x);
 }
 
-/// The normal distribution at x: Phi(x), and exp(-x^2 / 2).
+/// The normal distribution at a = |x|: exp(-a^2 / 2), and -Phi(-a) over that.
 template <class T>
 struct Normal {
-  T below, bell;
+  T magnitude, bell, minus_ratio;
 };
 
-/// Phi(-a) = exp(-a^2 / 2) h(a) for a >= 0, h a polynomial of degree 8 in 1 / (1 + 0.3 a): relative error
-/// 1.2e-7, so that gelu keeps its relative accuracy where 1 + erf would cancel.
+/// Phi(-a) / exp(-a^2 / 2) by a polynomial of degree 8 in 1 / (1 + 0.3 a): relative error 1.2e-7, so that
+/// gelu keeps its relative accuracy where 1 + erf would cancel. Beyond 64 all is as at 64: exp(-a^2 / 2) is 0
+/// there, and must not meet an infinity.
 template <class T>
 REHYAT_INLINE Normal<T> normal_at(T x) {
-  const T a = abs(x);
+  const T a = min(T::broadcast(64.0f), abs(x));
   const T t = T::broadcast(1.0f) / fma(a, T::broadcast(0.3f), T::broadcast(1.0f));
-  T h = T::broadcast(0.03619423881173134f);
-  h = fma(h, t, T::broadcast(-0.15937572717666626f));
-  h = fma(h, t, T::broadcast(0.21011394262313843f));
-  h = fma(h, t, T::broadcast(-0.05716324225068092f));
-  h = fma(h, t, T::broadcast(0.13041425124281738f));
-  h = fma(h, t, T::broadcast(0.0993478000164032f));
-  h = fma(h, t, T::broadcast(0.12084542214870453f));
-  h = fma(h, t, T::broadcast(0.11962327361106873f));
-  h = h * t;
-  const T e = exp2_nonpositive(a * (a * T::broadcast(-0.72134752044448170f)));  // log2(e) / 2
-  const T zero = T::broadcast(0.0f);
-  return {select(less(x, zero), h * e, fma(zero - h, e, T::broadcast(1.0f))), e};
+  T h = T::broadcast(-0.03619423881173134f);
+  h = fma(h, t, T::broadcast(0.15937572717666626f));
+  h = fma(h, t, T::broadcast(-0.21011394262313843f));
+  h = fma(h, t, T::broadcast(0.05716324225068092f));
+  h = fma(h, t, T::broadcast(-0.13041425124281738f));
+  h = fma(h, t, T::broadcast(-0.0993478000164032f));
+  h = fma(h, t, T::broadcast(-0.12084542214870453f));
+  h = fma(h, t, T::broadcast(-0.11962327361106873f));
+  return {a, exp2_nonpositive(a * (a * T::broadcast(-0.72134752044448170f))), h * t};  // log2(e) / 2
 }
 
-/// x Phi(x).
+/// x Phi(x) = max(x, 0) - a Phi(-a).
 template <class T>
 REHYAT_INLINE T gelu(T x) {
-  return x * normal_at(x).below;
+  const Normal<T> n = normal_at(x);
+  return fma(n.magnitude, n.minus_ratio * n.bell, relu(x));
 }
 
 /// 1 / (1 + exp(-x)), by exp(-|x|).
 template <class T>
 REHYAT_INLINE T logistic(T x) {
   const T zero = T::broadcast(0.0f), one = T::broadcast(1.0f);
-  const T e = exp_nonpositive(zero - abs(x));
+  const T e = exp_of_minus(abs(x));
   return select(less(x, zero), e, one) / (one + e);
 }
 
@@ -109,33 +109,35 @@ REHYAT_INLINE T silu(T x) {
   return x * logistic(x);
 }
 
-/// max(x, 0) + 2 atanh(u) for u in [0, 1/3], by an odd polynomial (relative error 1.1e-10).
+/// max(x, 0) + log1p(t), t = exp(-|x|): log1p(t) / t by a polynomial of degree 8 over [0, 1] (minimax
+/// relative error 3.3e-8), so that small values keep their relative accuracy, as a nearly silent linear
+/// branch needs. Without a division: 2 atanh(t / (2 + t)) would need half the terms, but is bound by the
+/// divider.
 template <class T>
-REHYAT_INLINE T softplus_above(T x, T u) {
-  const T w = u * u;
-  T p = T::broadcast(0.12150466442108154f);
-  p = fma(p, w, T::broadcast(0.10713829100131989f));
-  p = fma(p, w, T::broadcast(0.14308442175388336f));
-  p = fma(p, w, T::broadcast(0.19999438524246216f));
-  p = fma(p, w, T::broadcast(0.3333333730697632f));
-  p = fma(p, w, T::broadcast(1.0f));
-  const T twice = u + u;
-  return fma(twice, p, max(T::broadcast(0.0f), x));
+REHYAT_INLINE T softplus_of_exp(T x, T t) {
+  T p = T::broadcast(0.005365422461181879f);
+  p = fma(p, t, T::broadcast(-0.030068300664424896f));
+  p = fma(p, t, T::broadcast(0.07920882850885391f));
+  p = fma(p, t, T::broadcast(-0.13754187524318695f));
+  p = fma(p, t, T::broadcast(0.1915384829044342f));
+  p = fma(p, t, T::broadcast(-0.24857217073440552f));
+  p = fma(p, t, T::broadcast(0.33321329951286316f));
+  p = fma(p, t, T::broadcast(-0.49999648332595825f));
+  p = fma(p, t, T::broadcast(1.0f));
+  return fma(p, t, relu(x));
 }
 
-/// log(1 + exp(x)) = max(x, 0) + log1p(t), t = exp(-|x|) in [0, 1]; log1p(t) = 2 atanh(u), u = t / (2 + t) <=
-/// 1/3: small values keep their relative accuracy, as a nearly silent linear branch needs.
+/// log(1 + exp(x)).
 template <class T>
 REHYAT_INLINE T softplus(T x) {
-  const T t = exp_nonpositive(T::broadcast(0.0f) - abs(x));
-  return softplus_above(x, t / (t + T::broadcast(2.0f)));
+  return softplus_of_exp(x, exp_of_minus(abs(x)));
 }
 
 /// elu(x) + 1: x + 1 above 0, exp(x) below.
 template <class T>
 REHYAT_INLINE T elu1(T x) {
   const T zero = T::broadcast(0.0f);
-  return select(less(zero, x), x + T::broadcast(1.0f), exp_nonpositive(min(zero, x)));
+  return select(less(zero, x), x + T::broadcast(1.0f), exp_of_minus(max(zero, zero - x)));
 }
 
 template <class T, class F>

@@ -20,9 +20,12 @@ REHYAT_INLINE Activated<T> relu_with_slope(T x) {
 
 template <class T>
 REHYAT_INLINE Activated<T> gelu_with_slope(T x) {
-  const Normal<T> normal = normal_at(x);
+  const Normal<T> n = normal_at(x);
+  const T zero = T::broadcast(0.0f);
+  const T above = fma(n.minus_ratio, n.bell, T::broadcast(1.0f));
+  const T below = select(less(x, zero), zero - n.minus_ratio * n.bell, above);  // Phi(x)
   constexpr float density_at_0 = 0.398942280401432678f;
-  return {x * normal.below, fma(x * normal.bell, T::broadcast(density_at_0), normal.below)};
+  return {x * below, fma(x * n.bell, T::broadcast(density_at_0), below)};
 }
 
 template <class T>
@@ -32,20 +35,17 @@ REHYAT_INLINE Activated<T> silu_with_slope(T x) {
   return {y, fma(y, T::broadcast(1.0f) - s, s)};
 }
 
-/// 1 / (2 + t) and 1 / (1 + t) of one division.
 template <class T>
 REHYAT_INLINE Activated<T> softplus_with_slope(T x) {
   const T zero = T::broadcast(0.0f), one = T::broadcast(1.0f);
-  const T t = exp_nonpositive(zero - abs(x));
-  const T by_1 = one + t, by_2 = t + T::broadcast(2.0f);
-  const T inverse = one / (by_1 * by_2);
-  return {softplus_above(x, t * (by_1 * inverse)), select(less(x, zero), t, one) * (by_2 * inverse)};
+  const T t = exp_of_minus(abs(x));
+  return {softplus_of_exp(x, t), select(less(x, zero), t, one) / (one + t)};
 }
 
 template <class T>
 REHYAT_INLINE Activated<T> elu1_with_slope(T x) {
   const T zero = T::broadcast(0.0f), one = T::broadcast(1.0f);
-  const T e = exp_nonpositive(min(zero, x));
+  const T e = exp_of_minus(max(zero, zero - x));
   return {select(less(zero, x), x + one, e), e};
 }
 
