@@ -27,7 +27,7 @@ function(rehyat_mutation_targets)
     get_target_property(type ${target} TYPE)
     if(type STREQUAL "EXECUTABLE" AND target MATCHES "_test$")
       string(APPEND programs "$<TARGET_FILE:${target}>\n")
-      if(NOT target MATCHES "^exp_")  # those have an instruction set's flags
+      if(NOT target MATCHES "^(half_)?exp_")  # those have an instruction set's flags
         target_precompile_headers(${target} REUSE_FROM rehyat_mutation_precompiled)
       endif()
     endif()
