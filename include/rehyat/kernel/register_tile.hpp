@@ -66,7 +66,7 @@ struct RegisterTile {
   template <class Source>
   REHYAT_INLINE void multiply_add(Source a, int64_t first_row, const float* b, int64_t b_stride,
                                   int64_t steps) {
-    for (int64_t s = 0; s < steps; ++s, b += b_stride) {
+    REHYAT_UNROLL_STEPS for (int64_t s = 0; s < steps; ++s, b += b_stride) {
       Lanes<C> x;
       REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = V::load(b + c * V::lanes);
       REHYAT_UNROLL for (int r = 0; r < R; ++r) {

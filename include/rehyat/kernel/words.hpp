@@ -47,7 +47,7 @@ struct WordTile {
   /// word by word; bytes of b are unsigned, those of a signed.
   REHYAT_INLINE void multiply_add(const Word* a, int64_t row_stride, int64_t step_stride, const Word* b,
                                   int64_t b_stride, int64_t steps) {
-    for (int64_t s = 0; s < steps; ++s, a += step_stride, b += b_stride) {
+    REHYAT_UNROLL_STEPS for (int64_t s = 0; s < steps; ++s, a += step_stride, b += b_stride) {
       Words x[static_cast<std::size_t>(C)];
       REHYAT_UNROLL for (int c = 0; c < C; ++c) x[c] = Words::load(b + c * V::lanes);
       REHYAT_UNROLL for (int r = 0; r < R; ++r) {
