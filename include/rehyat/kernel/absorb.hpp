@@ -86,13 +86,11 @@ inline void add_outer_products(float* sums, int64_t sums_stride, const float* fe
   }
 }
 
-/// Keys and values of the next absorb_block tokens, for the strips of phi's layers. Those of a view without
-/// gaps are left to the hardware.
+/// Keys and values of the next absorb_block tokens, for the strips of phi's layers.
 inline RowPrefetch prefetch_tokens(const AbsorbTask& task, int64_t first, int64_t count) {
   RowPrefetch ahead;
   if (task.phi_k->kind != FeatureMap::Kind::polynomial || task.skip_rate != 0) return ahead;
   const auto add = [&](const HeadRows& rows, int64_t dim) {
-    if (!are_far(rows.stride, rows.type)) return;
     ahead.add(element_at(rows.data, rows.type, first * rows.stride), rows.type, rows.stride, dim, count);
   };
   add(task.k, task.dims.head_dim);

@@ -12,6 +12,15 @@ REHYAT_BEGIN_ISA_NAMESPACE
 
 inline constexpr float ln2 = 0.693147180559945309f;
 
+/// The rows that start_block() reads.
+inline void prefetch_queries(const AttendTask& task, const QueryBlock& b) {
+  const SourceRows q = rows_of(task.q, b.head, task.dims.head_dim);
+  RowPrefetch ahead;
+  ahead.add(element_at(q.rows.data, q.rows.type, b.first * q.rows.stride), q.rows.type, q.rows.stride, q.dim,
+            b.count);
+  ahead.ask_for_all();
+}
+
 inline void start_block(const AttendTask& task, const QueryBlock& b) {
   const int64_t width = vectors_of(b) * V::lanes;
   if (task.num_softmax > 0) {
@@ -266,7 +275,7 @@ inline void add_softmax(const AttendTask& task, const AttendScratch& s) {
   for (KeyRange keys = blocks.next(), next; keys.count > 0; keys = next) {
     next = blocks.next();
     RowPrefetch ahead;
-    if (prefetch) ahead = prefetch_after(task, keys, next);
+    if (prefetch) ahead = prefetch_after(task, blocks, keys, next);
     const KeyBlock near = gather_keys(task, s, keys);
     for (int64_t i = task.first_block; i < task.end_block; ++i) {
       const QueryBlock b = query_block_at(task, s, i);
@@ -279,7 +288,11 @@ inline void add_softmax(const AttendTask& task, const AttendScratch& s) {
 /// what reads the sums, once they have been seen.
 template <class AddSoftmax, class MakeRead>
 void attend_with(const AttendTask& task, const AttendScratch& s, AddSoftmax add_softmax, MakeRead make_read) {
-  for (int64_t i = task.first_block; i < task.end_block; ++i) start_block(task, query_block_at(task, s, i));
+  for (int64_t i = task.first_block; i < task.end_block; ++i) {
+    if (task.num_softmax > 0 && i + 1 < task.end_block)
+      prefetch_queries(task, query_block_at(task, s, i + 1));
+    start_block(task, query_block_at(task, s, i));
+  }
   add_softmax();
   auto read = make_read();
   for (int64_t i = task.first_block; i < task.end_block; ++i) {

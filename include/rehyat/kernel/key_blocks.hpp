@@ -25,6 +25,13 @@ class KeyBlocks {
     return keys;
   }
 
+  /// Whether the block that the last next() gave is the last one.
+  bool at_end() const {
+    int64_t left = 0;
+    for (int i = range_; i < task_.num_softmax; ++i) left += task_.softmax[i].count;
+    return left <= first_;
+  }
+
   /// The range whose first block the last next() gave; null after any other.
   const KeyRange* begun() const { return first_ == key_block ? &task_.softmax[range_] : nullptr; }
 
@@ -46,11 +53,9 @@ inline bool keys_leave_cache(const AttendTask& task) {
   return bytes > 1 << 20;
 }
 
-/// Where the group's rows of `rows` lie far apart: those of its first head (of heads that share keys, few
-/// rows are left for the others).
+/// The group's rows of its first head (of heads that share keys, few are left for the others).
 template <class Void>
 void add_group_rows(RowPrefetch& ahead, const AttendTask& task, const ElementRows<Void>& rows, int64_t dim) {
-  if (!are_far(rows.token_stride, rows.type)) return;
   const int64_t per_head = (task.query_count + query_block - 1) / query_block;
   const int64_t head = task.first_head + task.first_block / per_head;
   const int64_t begin = task.first_block % per_head * query_block;
@@ -60,17 +65,20 @@ void add_group_rows(RowPrefetch& ahead, const AttendTask& task, const ElementRow
             (end < task.query_count ? end : task.query_count) - begin);
 }
 
-/// What all blocks of the group need after the key block `now`: the next one, or, after the last, the queries
-/// that phi reads and the rows of the output.
-inline RowPrefetch prefetch_after(const AttendTask& task, const KeyRange& now, const KeyRange& next) {
+/// What all blocks of the group need after the key block `now`: the next one; with the last, the rows of the
+/// output (the calls of one block are too few for these and the queries); after it, the queries that phi
+/// reads. `blocks` gave `next` last.
+inline RowPrefetch prefetch_after(const AttendTask& task, const KeyBlocks& blocks, const KeyRange& now,
+                                  const KeyRange& next) {
   const Dims& d = task.dims;
   RowPrefetch ahead;
-  if (next.count == 0) {
-    if (task.sums != nullptr) add_group_rows(ahead, task, task.q, d.head_dim);
-    add_group_rows(ahead, task, task.out, d.value_dim);
-  }
   ahead.add(next.k.data, next.k.type, next.k.stride, d.head_dim, next.count);
   ahead.add(next.v.data, next.v.type, next.v.stride, d.value_dim, next.count);
+  if (next.count == 0) {
+    if (task.sums != nullptr) add_group_rows(ahead, task, task.q, d.head_dim);
+  } else if (blocks.at_end()) {
+    add_group_rows(ahead, task, task.out, d.value_dim);
+  }
   const int64_t strips = (now.count + d.value_dim) / TileShape::rows;
   ahead.spread(strips * (task.end_block - task.first_block));
   return ahead;

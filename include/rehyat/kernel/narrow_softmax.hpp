@@ -87,7 +87,7 @@ inline void add_narrow_softmax(const AttendTask& task, const AttendScratch& a,
     }
     next = blocks.next();
     RowPrefetch ahead;
-    if (prefetch) ahead = prefetch_after(task, keys, next);
+    if (prefetch) ahead = prefetch_after(task, blocks, keys, next);
     float poison = 0;
     with_element(keys.k.type, [&]<class E>(E) {
       const SourceRows rows{keys.k, head_dim};

@@ -6,15 +6,6 @@
 
 REHYAT_BEGIN_ISA_NAMESPACE
 
-/// Rows at least so many bytes apart (half a page) are far: a column of them needs a page table entry for
-/// each, and the same few sets of the first-level cache for all. They are copied before they are read again
-/// and again.
-inline constexpr int64_t far_bytes = 2048;
-
-REHYAT_INLINE bool are_far(int64_t stride, ElementType type) {
-  return stride * element_size(type) >= far_bytes;
-}
-
 /// Some rows of the caller's memory, `dim` elements each. With skip_rate R >= 2 row i is the i-th of those
 /// whose index is no multiple of R.
 struct SourceRows {
