@@ -190,7 +190,6 @@ TEST_F(ExpTest, GeluKeepsItsRelativeAccuracy) {
   EXPECT_LE(w.error, 5e-7) << "at " << w.at;
 }
 
-/// As IEEE says, whatever the divisor: denominators may be subnormal, or nearly overflow.
 /// What is rounded to bytes or halves next.
 TEST_F(ExpTest, ShortForms) {
   const std::vector<float> exponents = nonpositive_floats(-126.0f, 4001);
@@ -218,6 +217,7 @@ TEST_F(ExpTest, ShortForms) {
   }
 }
 
+/// As IEEE says, whatever the divisor: denominators may be subnormal, or nearly overflow.
 TEST_F(ExpTest, DivisionIsRoundedCorrectly) {
   std::uint32_t bits = 1;
   for (int i = 0; i < 100000; ++i) {

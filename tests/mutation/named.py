@@ -131,7 +131,7 @@ NAMED = (
     kernel("given_features_of_q_denominator_ignored", "attend",
            ("separate = given && task.given_denominator.data != nullptr",
             "separate = given && task.given_denominator.data == denominator")),
-    kernel("powers_off_by_one", "features", ("(first_row + r) / part + 1", "(first_row + r) / part")),
+    kernel("powers_off_by_one", "features", ("i < index; ++i", "i + 1 < index; ++i")),
     kernel("output_activation_between_layers", "features",
            ("last ? map.output_activation : map.activation", "map.output_activation")),
     kernel("rows_not_finite_pass_as_finite", "features",

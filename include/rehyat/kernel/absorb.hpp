@@ -46,7 +46,7 @@ inline void add_feature_sums(float* z, const float* features, int64_t feature_di
     const float* row = features + f * absorb_block;
     int64_t i = 0;
     for (; i + V::lanes <= tokens; i += V::lanes) sum = sum + V::load(row + i);
-    return i < tokens ? sum + V::load_first(row + i, tokens - i) : sum;
+    return sum + V::load_first(row + i, tokens - i);
   };
   for (int64_t f = 0; f < feature_dim; f += V::lanes) {
     Square sums;

@@ -64,7 +64,7 @@ REHYAT_INLINE T relu(T x) {
   return max(T::broadcast(0.0f), x);
 }
 
-/// The normal distribution at a = |x|: exp(-a^2 / 2), and -Phi(-a) over that.
+/// The normal distribution at a = min(|x|, 64): a, exp(-a^2 / 2), and -Phi(-a) over that.
 template <class T>
 struct Normal {
   T magnitude, bell, minus_ratio;
@@ -137,7 +137,7 @@ REHYAT_INLINE T softplus(T x) {
 template <class T>
 REHYAT_INLINE T elu1(T x) {
   const T zero = T::broadcast(0.0f);
-  return select(less(zero, x), x + T::broadcast(1.0f), exp_of_minus(max(zero, zero - x)));
+  return select(less(zero, x), x + T::broadcast(1.0f), exp_of_minus(relu(zero - x)));
 }
 
 template <class T, class F>

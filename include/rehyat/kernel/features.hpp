@@ -28,15 +28,19 @@ REHYAT_INLINE LayerWeights layer_weights(const FeatureMap& map, int layer, int64
 /// `part` rows each, to i + 1.
 template <int C>
 inline void raise_to_powers(float* features, int64_t stride, int64_t first_row, int64_t rows, int64_t part) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t exponent = (first_row + r) / part + 1;
-    if (exponent == 1) continue;
-    float* row = features + r * stride;
-    for (int c = 0; c < C; ++c) {
-      const V x = V::load(row + c * V::lanes);
-      V y = x;
-      for (int64_t i = 1; i < exponent; ++i) y = y * x;
-      y.store(row + c * V::lanes);
+  for (int64_t r = 0; r < rows;) {
+    const int64_t index = (first_row + r) / part;  // a division for the rows of a part, not for each
+    const int64_t end = (index + 1) * part - first_row;
+    const int64_t stop = end < rows ? end : rows;
+    if (index == 0) r = stop;
+    for (; r < stop; ++r) {
+      float* row = features + r * stride;
+      REHYAT_UNROLL for (int c = 0; c < C; ++c) {
+        const V x = V::load(row + c * V::lanes);
+        V y = x;
+        for (int64_t i = 0; i < index; ++i) y = y * x;
+        y.store(row + c * V::lanes);
+      }
     }
   }
 }

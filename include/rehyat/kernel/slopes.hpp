@@ -45,7 +45,7 @@ REHYAT_INLINE Activated<T> softplus_with_slope(T x) {
 template <class T>
 REHYAT_INLINE Activated<T> elu1_with_slope(T x) {
   const T zero = T::broadcast(0.0f), one = T::broadcast(1.0f);
-  const T e = exp_of_minus(max(zero, zero - x));
+  const T e = exp_of_minus(relu(zero - x));
   return {select(less(zero, x), x + one, e), e};
 }
 
