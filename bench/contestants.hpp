@@ -15,18 +15,18 @@ inline std::vector<std::byte> bytes(const Result<std::size_t>& size) {
 }
 
 /// An operator's workspace and call.
-template <class P, class Call>
+template <class P, class Call, class E = ThreadPool>
 class OneShot {
  public:
-  OneShot(const P& parameters, Call call, ThreadPool& pool, const Kernels& kernels)
+  OneShot(const P& parameters, Call call, E& executor, const Kernels& kernels)
       : parameters_(parameters),
         call_(call),
-        pool_(&pool),
+        executor_(&executor),
         kernels_(&kernels),
-        workspace_(bytes(workspace_size(parameters, pool.slots(), kernels))) {}
+        workspace_(bytes(workspace_size(parameters, executor.slots(), kernels))) {}
 
   Status run() {
-    return call_(parameters_, Workspace{workspace_.data(), workspace_.size()}, *pool_, *kernels_);
+    return call_(parameters_, Workspace{workspace_.data(), workspace_.size()}, *executor_, *kernels_);
   }
   double operations() const { return operation_count(parameters_).total(); }
   std::size_t workspace_bytes() const { return workspace_.size(); }
@@ -34,15 +34,16 @@ class OneShot {
  private:
   P parameters_;
   Call call_;
-  ThreadPool* pool_;
+  E* executor_;
   const Kernels* kernels_;
   std::vector<std::byte> workspace_;
 };
 
 /// Causal hybrid attention as a recurrence over the chunks of a clip.
+template <class E = ThreadPool>
 class Recurrence {
  public:
-  Recurrence(const HybridAttention& clip, ThreadPool& pool, const Kernels& kernels)
+  Recurrence(const HybridAttention& clip, E& executor, const Kernels& kernels)
       : clip_(clip),
         config_{.heads = clip.q.heads,
                 .kv_heads = clip.k.heads,
@@ -52,10 +53,10 @@ class Recurrence {
                 .phi_q = clip.phi_q,
                 .phi_k = clip.phi_k,
                 .arithmetic = clip.arithmetic},
-        pool_(&pool),
+        executor_(&executor),
         kernels_(&kernels),
         memory_(bytes(RecurrentState::size_bytes(config_))),
-        workspace_(bytes(RecurrentState::workspace_size(config_, pool.slots(), kernels))),
+        workspace_(bytes(RecurrentState::workspace_size(config_, executor.slots(), kernels))),
         state_(RecurrentState::create(config_, memory_.data(), memory_.size())) {}
   Recurrence(const Recurrence&) = delete;
   Recurrence& operator=(const Recurrence&) = delete;
@@ -97,12 +98,12 @@ class Recurrence {
                          .k = clip_.k.slice_tokens(begin, tokens),
                          .v = clip_.v.slice_tokens(begin, tokens),
                          .out = clip_.out.slice_tokens(begin, tokens)},
-                        Workspace{workspace_.data(), workspace_.size()}, *pool_, *kernels_);
+                        Workspace{workspace_.data(), workspace_.size()}, *executor_, *kernels_);
   }
 
   HybridAttention clip_;
   RecurrentConfig config_;
-  ThreadPool* pool_;
+  E* executor_;
   const Kernels* kernels_;
   std::vector<std::byte> memory_, workspace_;
   Result<RecurrentState> state_;

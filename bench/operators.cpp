@@ -2,9 +2,10 @@
 //
 // Rows: <quick or full>/<operator>/<shape>/<isa>/threads:<n>/<layout>. A row's time is the median of its
 // runs; gflops divides operation_count() by it, share divides gflops by peak, the largest of the
-// register-only FMA loops timed between the runs (of float32, whatever the arithmetic of the row).
-// hybrid_recurrent is one step() in the middle of a video; exact_int8 is exact in Arithmetic::int8.
-// Rows under quick/ run by default, in a few minutes:
+// register-only FMA loops timed between the runs (of float32, whatever the arithmetic of the row). Rows of
+// one thread also have share_alone: the share that the shortest times of all tasks add up to
+// (task_clock.hpp). hybrid_recurrent is one step() in the middle of a video; exact_int8 is exact in
+// Arithmetic::int8. Rows under quick/ run by default, in a few minutes:
 //   bench_operators --benchmark_out=operators.json
 //   bench_operators --benchmark_filter='hybrid_causal/wan_21x30x52_12x128/avx512/threads:1/head_major'
 //   bench_operators --benchmark_filter=full/exact/wan_21x30x52_12x128/avx512/    # 6.6 TFLOP, a minute, each
@@ -18,6 +19,7 @@
 #include "contestants.hpp"
 #include "program.hpp"
 #include "rehyat/arithmetic.hpp"
+#include "task_clock.hpp"
 
 namespace rehyat::bench {
 namespace {
@@ -31,11 +33,25 @@ struct Setting {
   Arithmetic arithmetic = Arithmetic::float32;
 };
 
-template <class P, class Call>
-void run_one_shot(benchmark::State& state, const Options& options, const Setting& s, const P& p, Call call) {
+/// measure_row() of an operator that runs on `clock`.
+void measure_tasks(benchmark::State& state, const Options& options, const Setting& s, ThreadPool& pool,
+                   TaskClock& clock, double operations, const std::function<Status()>& run) {
+  clock.forget();
+  measure_row(state, options, s.kernels->isa, pool, operations, [&] {
+    clock.start_run();
+    return run();
+  });
+  if (s.threads > 1 || !state.counters.contains("peak")) return;  // failed
+  state.counters["share_alone"] = operations / clock.sum_of_shortest() * 1e-9 / state.counters["peak"];
+}
+
+template <class P>
+void run_one_shot(benchmark::State& state, const Options& options, const Setting& s, const P& p,
+                  Status (*call)(const P&, Workspace, TaskClock&, const Kernels&)) {
   ThreadPool pool(s.threads);
-  OneShot<P, Call> operation(p, call, pool, *s.kernels);
-  measure_row(state, options, s.kernels->isa, pool, operation.operations(), [&] { return operation.run(); });
+  TaskClock clock(pool);
+  OneShot operation(p, call, clock, *s.kernels);
+  measure_tasks(state, options, s, pool, clock, operation.operations(), [&] { return operation.run(); });
   state.counters["workspace_bytes"] = static_cast<double>(operation.workspace_bytes());
 }
 
@@ -62,19 +78,19 @@ UniformAttention uniform(const Setting& s) {
 void run_exact(benchmark::State& state, const Options& options, const Setting& s) {
   auto p = parameters_for<SoftmaxAttention>(inputs_of(*s.shape), s.layout);
   p.arithmetic = s.arithmetic;
-  run_one_shot(state, options, s, p, softmax_attention<ThreadPool>);
+  run_one_shot(state, options, s, p, softmax_attention<TaskClock>);
 }
 void run_hybrid_causal(benchmark::State& state, const Options& options, const Setting& s) {
-  run_one_shot(state, options, s, hybrid(s, Direction::causal), hybrid_attention<ThreadPool>);
+  run_one_shot(state, options, s, hybrid(s, Direction::causal), hybrid_attention<TaskClock>);
 }
 void run_hybrid_bidirectional(benchmark::State& state, const Options& options, const Setting& s) {
-  run_one_shot(state, options, s, hybrid(s, Direction::bidirectional), hybrid_attention<ThreadPool>);
+  run_one_shot(state, options, s, hybrid(s, Direction::bidirectional), hybrid_attention<TaskClock>);
 }
 void run_linear_causal(benchmark::State& state, const Options& options, const Setting& s) {
-  run_one_shot(state, options, s, linear(s), linear_attention<ThreadPool>);
+  run_one_shot(state, options, s, linear(s), linear_attention<TaskClock>);
 }
 void run_uniform(benchmark::State& state, const Options& options, const Setting& s) {
-  run_one_shot(state, options, s, uniform(s), uniform_attention<ThreadPool>);
+  run_one_shot(state, options, s, uniform(s), uniform_attention<TaskClock>);
 }
 
 /// Operations of one chunk in the middle of a long video: what one more chunk adds to a clip.
@@ -90,13 +106,14 @@ double operations_per_chunk(HybridAttention p) {
 
 void run_hybrid_recurrent(benchmark::State& state, const Options& options, const Setting& s) {
   ThreadPool pool(s.threads);
+  TaskClock clock(pool);
   const HybridAttention p = hybrid(s, Direction::causal);
-  Recurrence chunks(p, pool, *s.kernels);
+  Recurrence chunks(p, clock, *s.kernels);
   // until every query has linear keys and every chunk is absorbed
   for (std::int64_t i = 0; i < 2 + ceil_div(p.chunking.overlap_frames, p.chunking.chunk_frames); ++i) {
     if (Status status = chunks.step(); !status.ok()) return state.SkipWithError(status.message());
   }
-  measure_row(state, options, s.kernels->isa, pool, operations_per_chunk(p), [&] { return chunks.step(); });
+  measure_tasks(state, options, s, pool, clock, operations_per_chunk(p), [&] { return chunks.step(); });
   state.counters["workspace_bytes"] = static_cast<double>(chunks.workspace_bytes());
   state.counters["state_bytes"] = static_cast<double>(chunks.state_bytes());
   state.counters["chunk_bytes"] = static_cast<double>(chunks.chunk_bytes());

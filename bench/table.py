@@ -62,6 +62,7 @@ def line(row):
     text = f"{name:<78} {row['ms']:>10.3f}"
     if "gflops" in row:
         text += f" {row['gflops']:>9.1f} {row['peak']:>9.1f} {100 * row['share']:>7.1f} {100 * row['share_then']:>7.1f}"
+        text += f" {100 * row['share_alone']:>7.1f}" if "share_alone" in row else ""
     if "ratio" in row:
         text += f" {row['ratio']:>9.3f} ({row['low']:.3f} to {row['high']:.3f})"
         text += f" of {row['counts']:.2f} operations" if "counts" in row else ""
@@ -77,7 +78,7 @@ def program_lines(rows):
     if "ratio" in rows[0]:
         head = f"{'':<78} {'ms':>10} {'ratio':>9} (quartiles)"
     else:
-        head = f"{'':<78} {'ms':>10} {'GFLOP/s':>9} {'FMA peak':>9} {'% of it':>7} {'% then':>7}"
+        head = f"{'':<78} {'ms':>10} {'GFLOP/s':>9} {'FMA peak':>9} {'% of it':>7} {'% then':>7} {'% alone':>7}"
     return [head] + [line(row) for row in rows]
 
 

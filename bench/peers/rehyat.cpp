@@ -155,7 +155,7 @@ class Recurrent final : public Rehyat {
 
  private:
   Features phi_q_, phi_k_;
-  Recurrence chunks_;
+  Recurrence<> chunks_;
 };
 
 std::unique_ptr<Peer> prepare(const Clip& clip, const Call& call) {
